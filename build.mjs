@@ -1,0 +1,51 @@
+// Builds two trees from the same sources:
+//   dist/   what is published: one bundle per entry point, koffi external, and declarations by tsc
+//   build/  what is tested: one file per source file (lib, test, examples), so that coverage and stack
+//           traces name true source lines
+import { execFileSync } from 'node:child_process'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { build } from 'esbuild'
+
+const require = createRequire(import.meta.url)
+
+function sourcesUnder(folder) {
+  if (!existsSync(folder)) return []
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter(entry => entry.isFile() && entry.name.endsWith('.ts') && !entry.name.endsWith('.d.ts'))
+    .map(entry => join(entry.parentPath, entry.name))
+}
+
+const shared = {
+  platform: 'node',
+  format: 'esm',
+  target: 'node20',
+  packages: 'external',
+  sourcemap: 'linked',
+  logLevel: 'warning',
+  keepNames: true,
+}
+
+for (const folder of ['dist', 'build']) rmSync(folder, { recursive: true, force: true })
+
+await Promise.all([
+  build({
+    ...shared,
+    bundle: true,
+    splitting: true,
+    sourcesContent: false,
+    entryPoints: ['lib/index.ts', 'lib/cli.ts'].filter(file => existsSync(file)),
+    outdir: 'dist',
+  }),
+  build({
+    ...shared,
+    bundle: false,
+    entryPoints: ['lib', 'test', 'examples'].flatMap(sourcesUnder),
+    outdir: 'build',
+    outbase: '.',
+  }),
+])
+
+const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin/tsc')
+execFileSync(process.execPath, [tsc, '-p', 'lib'], { stdio: 'inherit' })
