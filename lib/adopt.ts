@@ -1,0 +1,82 @@
+/**
+ * Makes the chunk map state what the OS really holds of own chunks, after a call whose undoing failed or
+ * whose thread died. The OS knows protections by page; where it cannot be asked, the chunk map stays.
+ *
+ * An own chunk that the OS shows as gone becomes Unmapped. A Quarantined one that is accessible becomes Mapped,
+ * unless it was accessible already (soft, or discarded at the VMA limit).
+ */
+import type { MapperCore } from './core.js'
+import {
+  ANY,
+  isOwn,
+  MAPPED,
+  NO_ACCESS,
+  protOf,
+  QUARANTINED,
+  STATE_MASK,
+  withProt,
+  withState,
+} from './entry.js'
+import { mappingsWithin, type OsMapping, readMaps } from './proc.js'
+import type { ChunkRange } from './range.js'
+
+export function adoptFromOs(core: MapperCore, range: ChunkRange): void {
+  const { map } = core
+  const mappings = readMaps()
+  if (mappings === undefined) return
+  for (let at = range.start; at < range.limit; ) {
+    const end = map.runLimit(at, range.limit)
+    const entry = map.entryAt(at)
+    if (isOwn(entry)) adoptRun(core, { start: at, limit: end }, entry, mappings)
+    at = end
+  }
+}
+
+function adoptRun(core: MapperCore, run: ChunkRange, entry: number, mappings: readonly OsMapping[]): void {
+  const { map, geometry } = core
+  const { bytesInChunk } = geometry
+  for (let at = run.start; at < run.limit; ) {
+    const [first] = mappingsWithin(mappings, at * bytesInChunk, run.limit * bytesInChunk)
+    const isCovered = first !== undefined && first.start === at * bytesInChunk
+    const covered = isCovered ? Math.floor(first.limit / bytesInChunk) : at
+    if (isCovered && covered > at) {
+      adoptUniform(core, { start: at, limit: covered }, entry, first.prot)
+      at = covered
+    } else {
+      adoptChunk(core, at, entry, mappingsWithin(mappings, at * bytesInChunk, (at + 1) * bytesInChunk))
+      at++
+    }
+  }
+  map.prepare(run)
+}
+
+function adoptUniform(core: MapperCore, run: ChunkRange, entry: number, prot: number): void {
+  const { map } = core
+  const wasAccessible = protOf(entry) !== NO_ACCESS
+  if ((entry & STATE_MASK) === MAPPED) {
+    map.releaseTables(run)
+    map.change(run, old => withProt(old, prot))
+  } else if (prot !== NO_ACCESS && !wasAccessible) {
+    map.change(run, old => withState(old, MAPPED, prot))
+  } else {
+    map.change(run, old => withState(old, QUARANTINED, prot))
+  }
+}
+
+/** A chunk whose pages differ, or that is there in parts only. */
+function adoptChunk(core: MapperCore, chunk: number, entry: number, parts: readonly OsMapping[]): void {
+  const { map, geometry } = core
+  const run = { start: chunk, limit: chunk + 1 }
+  if (parts.length === 0) {
+    map.set(run, 0, 0)
+    return
+  }
+  if ((entry & STATE_MASK) !== MAPPED) {
+    map.change(run, old => withState(old, MAPPED, ANY))
+  }
+  const bytesInPage = geometry.bytesInChunk / map.pagesInChunk
+  map.prepareProtection(chunk * map.pagesInChunk, (chunk + 1) * map.pagesInChunk)
+  for (const { start, limit, prot } of parts) {
+    map.setProtection(Math.floor(start / bytesInPage), Math.ceil(limit / bytesInPage), prot)
+  }
+}

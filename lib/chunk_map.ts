@@ -1,0 +1,352 @@
+/**
+ * What this mapper knows of every chunk of the address space: two sparse tables (state bytes and
+ * attribute words), page tables for chunks with differing pages, and totals that follow every change.
+ *
+ * Readers (`isMapped`, `entryAt`, `areAllMapped`) take no lock and allocate nothing. All else is for the
+ * holder of the lock. Totals are changed together with the states, under the lock; a thread that dies in
+ * between leaves them wrong, and `recount` makes them right again from the states.
+ */
+import { AnnotationTable } from './annotation_table.js'
+import {
+  annotationOf,
+  CATEGORIES,
+  COUNT_MAPPED,
+  categoryOf,
+  MAPPED,
+  MIXED,
+  protOf,
+  STATE_MASK,
+  tableOf,
+  withAnnotation,
+  withProt,
+  withTable,
+} from './entry.js'
+import { MmapperError } from './errors.js'
+import { CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB, Num, type SharedLayout, Word } from './layout.js'
+import { PageTables } from './page_tables.js'
+import type { ChunkRange } from './range.js'
+import { TwoLevelTable } from './two_level_table.js'
+
+const ALL_BITS = -1
+const CHUNK_IN_SLAB = CHUNKS_PER_SLAB - 1
+const STATES_OF_FOUR = STATE_MASK * 0x01010101
+const FOUR_MAPPED = MAPPED * 0x01010101
+
+export class ChunkMap {
+  readonly pages: PageTables
+  readonly annotations: AnnotationTable
+  readonly chunks: number
+  readonly pagesInChunk: number
+  readonly #states: TwoLevelTable
+  readonly #attributes: TwoLevelTable
+  readonly #stateWords: Int32Array
+  readonly #stateCells: Uint8Array
+  readonly #fourCells: Int32Array
+  readonly #header: Int32Array
+  readonly #numbers: Float64Array
+  readonly #totals: Float64Array
+
+  constructor(layout: SharedLayout) {
+    this.chunks = 2 ** (layout.logMappableBytes - layout.logGranularity)
+    this.pagesInChunk = layout.pagesInChunk
+    this.pages = new PageTables(layout)
+    this.annotations = new AnnotationTable(layout)
+    const common = { header: layout.words, units: layout.units, chunks: this.chunks }
+    this.#states = new TwoLevelTable({
+      ...common,
+      words: layout.stateWords,
+      owners: layout.stateOwners,
+      witnesses: layout.stateWitnesses,
+      cells: layout.pool,
+      unitsPerSlab: 1,
+    })
+    this.#attributes = new TwoLevelTable({
+      ...common,
+      words: layout.attributeWords,
+      owners: layout.attributeOwners,
+      witnesses: layout.attributeWitnesses,
+      cells: layout.poolWords,
+      unitsPerSlab: 4,
+    })
+    this.#stateWords = layout.stateWords
+    this.#stateCells = layout.pool
+    this.#fourCells = layout.poolWords
+    this.#header = layout.words
+    this.#numbers = layout.numbers
+    this.#totals = layout.annotationTotals
+  }
+
+  /** The hot read: two loads. `chunk` is in range. */
+  isMapped(chunk: number): boolean {
+    const word = this.#stateWords[chunk >>> LOG_CHUNKS_PER_SLAB]!
+    const entry =
+      word >= 0 ? word : this.#stateCells[(~word << LOG_CHUNKS_PER_SLAB) + (chunk & CHUNK_IN_SLAB)]!
+    return (entry & STATE_MASK) === MAPPED
+  }
+
+  /** True if every chunk is Mapped; four chunks a look, a uniform slab one look. No lock. */
+  areAllMapped(start: number, limit: number): boolean {
+    let at = start
+    while (at < limit) {
+      const slab = at >>> LOG_CHUNKS_PER_SLAB
+      const slabLimit = Math.min(limit, (slab + 1) * CHUNKS_PER_SLAB)
+      const word = this.#stateWords[slab]!
+      if (word >= 0) {
+        if ((word & STATE_MASK) !== MAPPED) return false
+      } else if (
+        !this.#cellsAreMapped((~word << LOG_CHUNKS_PER_SLAB) - slab * CHUNKS_PER_SLAB, at, slabLimit)
+      ) {
+        return false
+      }
+      at = slabLimit
+    }
+    return true
+  }
+
+  #cellsAreMapped(base: number, start: number, limit: number): boolean {
+    const cells = this.#stateCells
+    const fours = this.#fourCells
+    let at = base + start
+    const end = base + limit
+    for (; at < end && (at & 3) !== 0; at++) if ((cells[at]! & STATE_MASK) !== MAPPED) return false
+    for (; at + 4 <= end; at += 4) if ((fours[at >>> 2]! & STATES_OF_FOUR) !== FOUR_MAPPED) return false
+    for (; at < end; at++) if ((cells[at]! & STATE_MASK) !== MAPPED) return false
+    return true
+  }
+
+  entryAt(chunk: number): number {
+    return this.#states.get(chunk)
+  }
+
+  attributesAt(chunk: number): number {
+    return this.#attributes.get(chunk)
+  }
+
+  /** The end of the maximal run from `chunk` on whose state bytes agree in `mask`, at most `limit`. */
+  runLimit(chunk: number, limit: number, mask: number = ALL_BITS): number {
+    return this.#states.runLimit(chunk, limit, mask)
+  }
+
+  /** As `runLimit`, and the attributes agree in `attributeMask` too. */
+  uniformLimit(
+    chunk: number,
+    limit: number,
+    mask: number = ALL_BITS,
+    attributeMask: number = ALL_BITS,
+  ): number {
+    return this.#attributes.runLimit(chunk, this.#states.runLimit(chunk, limit, mask), attributeMask)
+  }
+
+  /** The first chunk from `chunk` on that is not plain Unmapped, or `limit`. */
+  nextUsed(chunk: number, limit: number): number {
+    return this.#states.get(chunk) === 0 ? this.#states.runLimit(chunk, limit, ALL_BITS) : chunk
+  }
+
+  /** Room for a later change of `range`: nothing after it can fail for want of room. */
+  prepare(range: ChunkRange): void {
+    if (this.#states.prepare(range.start, range.limit) && this.#attributes.prepare(range.start, range.limit))
+      return
+    throw new MmapperError(
+      'ERR_MMAPPER_EXHAUSTED',
+      `Cannot record another partly used slab: all ${this.#header[Word.NextUnit]} units of the chunk map are taken. ` +
+        'Use a larger logGranularity, or align reservations to slabs ' +
+        `(${CHUNKS_PER_SLAB} chunks)`,
+    )
+  }
+
+  /** Gives every chunk of `range` the state byte that `next` makes of its own; attributes stay. */
+  change(range: ChunkRange, next: (entry: number) => number): void {
+    for (let at = range.start; at < range.limit; ) {
+      const end = this.runLimit(at, range.limit)
+      const entry = this.entryAt(at)
+      const changed = next(entry)
+      if (changed !== entry) this.#store(at, end, entry, changed)
+      at = end
+    }
+  }
+
+  /** Stores one state byte for a run that now has one. */
+  #store(start: number, limit: number, from: number, to: number): void {
+    const was = categoryOf(from)
+    const is = categoryOf(to)
+    if (was !== is) {
+      for (let at = start; at < limit; ) {
+        const end = this.#attributes.runLimit(at, limit, ALL_BITS)
+        this.#count(annotationOf(this.#attributes.get(at)), was, is, end - at)
+        at = end
+      }
+    }
+    this.#states.fill(start, limit, to)
+  }
+
+  /** Records new states for `range` with one annotation and flags, releasing page tables; see `entry.ts`. */
+  set(range: ChunkRange, entry: number, attributes: number): void {
+    this.releaseTables(range)
+    for (let at = range.start; at < range.limit; ) {
+      const end = this.uniformLimit(at, range.limit)
+      const was = categoryOf(this.entryAt(at))
+      this.#count(annotationOf(this.attributesAt(at)), was, -1, end - at)
+      this.#count(annotationOf(attributes), -1, categoryOf(entry), end - at)
+      at = end
+    }
+    this.#attributes.fill(range.start, range.limit, attributes)
+    this.#states.fill(range.start, range.limit, entry)
+  }
+
+  /** Gives every chunk of `range` the attributes that `next` makes of its own; states stay. */
+  changeAttributes(range: ChunkRange, next: (attributes: number) => number): void {
+    for (let at = range.start; at < range.limit; ) {
+      const end = this.#attributes.runLimit(at, range.limit, ALL_BITS)
+      const attributes = this.attributesAt(at)
+      const changed = next(attributes)
+      if (changed !== attributes) {
+        if (annotationOf(attributes) !== annotationOf(changed)) {
+          for (let run = at; run < end; ) {
+            const runEnd = this.runLimit(run, end)
+            const category = categoryOf(this.entryAt(run))
+            this.#count(annotationOf(attributes), category, -1, runEnd - run)
+            this.#count(annotationOf(changed), -1, category, runEnd - run)
+            run = runEnd
+          }
+        }
+        this.#attributes.fill(at, end, changed)
+      }
+      at = end
+    }
+  }
+
+  annotate(range: ChunkRange, annotation: number): void {
+    this.changeAttributes(range, attributes => withAnnotation(attributes, annotation))
+  }
+
+  /** The protection code of one page, by its number in the address space. */
+  protectionOfPage(page: number): number {
+    const chunk = Math.floor(page / this.pagesInChunk)
+    const prot = protOf(this.entryAt(chunk))
+    if (prot !== MIXED) return prot
+    return this.pages.get(tableOf(this.attributesAt(chunk)), page - chunk * this.pagesInChunk)
+  }
+
+  /** The end of the run of pages from `page` on, at most `limit`, with one protection. */
+  protectionLimit(page: number, limit: number): number {
+    const prot = this.protectionOfPage(page)
+    let at = page
+    while (at < limit) {
+      const chunk = Math.floor(at / this.pagesInChunk)
+      const base = chunk * this.pagesInChunk
+      if (this.protectionOfPage(at) !== prot) return at
+      if (protOf(this.entryAt(chunk)) === MIXED) {
+        const table = tableOf(this.attributesAt(chunk))
+        at = base + this.pages.runLimit(table, at - base, Math.min(limit - base, this.pagesInChunk))
+      } else {
+        at = Math.min(limit, this.runLimit(chunk, Math.ceil(limit / this.pagesInChunk)) * this.pagesInChunk)
+      }
+    }
+    return limit
+  }
+
+  /** Room for `setProtection` of the same pages. */
+  prepareProtection(startPage: number, limitPage: number): void {
+    const start = Math.floor(startPage / this.pagesInChunk)
+    const limit = Math.ceil(limitPage / this.pagesInChunk)
+    this.prepare({ start, limit })
+    this.prepare({ start, limit: start + 1 })
+    this.prepare({ start: limit - 1, limit })
+    if (this.pages.available >= 2) return
+    throw new MmapperError(
+      'ERR_MMAPPER_EXHAUSTED',
+      'Cannot protect single pages in so many chunks: all page tables are taken. ' +
+        'Protect whole chunks, or gather guard pages in fewer chunks',
+    )
+  }
+
+  /** Records the protection of pages; states stay. `prepareProtection` has been called. */
+  setProtection(startPage: number, limitPage: number, prot: number): void {
+    const { pagesInChunk } = this
+    for (let at = startPage; at < limitPage; ) {
+      const chunk = Math.floor(at / pagesInChunk)
+      const base = chunk * pagesInChunk
+      const end = Math.min(limitPage, base + pagesInChunk)
+      if (end - at < pagesInChunk) {
+        this.#setPart(chunk, at - base, end - base, prot)
+        at = end
+      } else {
+        const limit = Math.floor(limitPage / pagesInChunk)
+        this.releaseTables({ start: chunk, limit })
+        this.change({ start: chunk, limit }, entry => withProt(entry, prot))
+        at = limit * pagesInChunk
+      }
+    }
+  }
+
+  #setPart(chunk: number, start: number, limit: number, prot: number): void {
+    const range = { start: chunk, limit: chunk + 1 }
+    const entry = this.entryAt(chunk)
+    const attributes = this.attributesAt(chunk)
+    let table = tableOf(attributes)
+    if (protOf(entry) === prot) return
+    if (protOf(entry) !== MIXED) {
+      table = this.pages.take(protOf(entry))
+      this.#attributes.fill(chunk, chunk + 1, withTable(attributes, table))
+    }
+    this.pages.fill(table, start, limit, prot)
+    if (this.pages.runLimit(table, 0, this.pagesInChunk) === this.pagesInChunk) {
+      this.releaseTables(range)
+      this.change(range, old => withProt(old, prot))
+    } else {
+      this.change(range, old => withProt(old, MIXED))
+    }
+  }
+
+  /** Gives the page tables of `range` back; the caller stores the protections next. */
+  releaseTables(range: ChunkRange): void {
+    for (let at = range.start; at < range.limit; ) {
+      const end = this.#attributes.runLimit(at, range.limit, ALL_BITS)
+      const attributes = this.attributesAt(at)
+      const table = tableOf(attributes)
+      if (table !== 0) {
+        this.pages.release(table)
+        this.#attributes.fill(at, end, withTable(attributes, 0))
+      }
+      at = end
+    }
+  }
+
+  /** Chunks in a category, by annotation or in all. */
+  total(category: number): number {
+    return this.#numbers[Num.Totals + category]!
+  }
+
+  /** Makes totals, pool and page tables agree with the tables again, after a thread died half-way. */
+  recount(): void {
+    for (let id = 0; id < this.annotations.limit * CATEGORIES; id++) this.#totals[id] = 0
+    for (let category = 0; category < CATEGORIES; category++) this.#numbers[Num.Totals + category] = 0
+    this.#header[Word.NextUnit] = this.#attributes.repairPool(this.#states.repairPool(0))
+    const tables = new Set<number>()
+    for (let at = 0; at < this.chunks; ) {
+      const end = this.uniformLimit(at, this.chunks)
+      const attributes = this.attributesAt(at)
+      if (tableOf(attributes) !== 0) tables.add(tableOf(attributes))
+      this.#count(annotationOf(attributes), -1, categoryOf(this.entryAt(at)), end - at)
+      at = end
+    }
+    this.pages.rebuild(tables)
+  }
+
+  #count(annotation: number, from: number, to: number, chunks: number): void {
+    const numbers = this.#numbers
+    const totals = this.#totals
+    if (from >= 0) {
+      numbers[Num.Totals + from]! -= chunks
+      totals[annotation * CATEGORIES + from]! -= chunks
+    }
+    if (to < 0) return
+    numbers[Num.Totals + to]! += chunks
+    totals[annotation * CATEGORIES + to]! += chunks
+    if (to !== COUNT_MAPPED) return
+    const peak = numbers[Num.PeakMappedBytes]!
+    if (numbers[Num.Totals + COUNT_MAPPED]! > peak) {
+      numbers[Num.PeakMappedBytes] = numbers[Num.Totals + COUNT_MAPPED]!
+    }
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * Why the OS refused, said to be probable: errno first, and for ENOMEM the figures that the kernel
+ * compares (map count, limits, commit), read after the failure. See mmap(2) ERRORS, getrlimit(2), and
+ * vm.overcommit_memory in proc(5).
+ */
+import type { MmapErrorReason } from './errors.js'
+import type { PlatformConstants } from './platform/constants.js'
+import { readText } from './proc.js'
+import { formatBytes } from './range.js'
+
+export interface Diagnosis {
+  readonly reason: MmapErrorReason
+  /** What to do next. */
+  readonly advice: string
+}
+
+/** Threads and the engine map memory too: this close to the limit counts as reached. */
+const MAP_COUNT_SLACK = 64
+
+/** The name of an errno: `ENOMEM`. */
+export function errnoName(errno: number): string {
+  try {
+    return process.getBuiltinModule('node:util').getSystemErrorName(errno)
+  } catch {
+    return `errno ${-errno}`
+  }
+}
+
+/** Explains the failure of a request for `bytes`. `errno` is negative. */
+export function diagnose(
+  platform: PlatformConstants,
+  errno: number,
+  syscall: string,
+  bytes: number,
+): Diagnosis {
+  const { EEXIST, ENOMEM, EAGAIN, EPERM, EACCES, EINVAL, ENOSYS, EOPNOTSUPP } = platform
+  switch (-errno) {
+    case EEXIST:
+      return {
+        reason: 'occupied',
+        advice:
+          'Something else is mapped there: see /proc/self/maps, or let the OS choose with quarantineAddressRangeAnywhere.',
+      }
+    case ENOMEM:
+      return diagnoseMemory(bytes)
+    case EAGAIN:
+      return syscall === 'madvise' || syscall === 'mprotect' ? diagnoseMemory(bytes) : unknown()
+    case EPERM:
+    case EACCES:
+      return {
+        reason: 'permission',
+        advice:
+          'A security policy (seccomp, SELinux, vm.mmap_min_addr) forbids it. Ask for another protection or address.',
+      }
+    case EINVAL:
+    case ENOSYS:
+    case EOPNOTSUPP:
+      return {
+        reason: 'unsupported',
+        advice: 'This kernel cannot do it here. Go on without, or update the kernel.',
+      }
+    default:
+      return unknown()
+  }
+}
+
+function unknown(): Diagnosis {
+  return { reason: 'unknown', advice: 'See the manual page of the system call for this error.' }
+}
+
+function diagnoseMemory(bytes: number): Diagnosis {
+  return diagnoseMapCount() ?? diagnoseLimits(bytes) ?? diagnoseCommit(bytes) ?? unknown()
+}
+
+function diagnoseMapCount(): Diagnosis | undefined {
+  const most = Number(readText('/proc/sys/vm/max_map_count') ?? Number.NaN)
+  const maps = readText('/proc/self/maps')
+  if (maps === undefined || !(most > 0)) return undefined
+  let count = 0
+  for (let at = maps.indexOf('\n'); at >= 0; at = maps.indexOf('\n', at + 1)) count++
+  if (count < most - MAP_COUNT_SLACK) return undefined
+  return {
+    reason: 'map-count',
+    advice:
+      `The process has ${count} mappings of the ${most} that vm.max_map_count allows. ` +
+      'Use fewer different protections and names side by side, or raise the limit with sysctl.',
+  }
+}
+
+function diagnoseLimits(bytes: number): Diagnosis | undefined {
+  const limits = readText('/proc/self/limits')
+  const status = readText('/proc/self/status')
+  if (limits === undefined || status === undefined) return undefined
+  for (const [limit, used, resource] of [
+    ['Max address space', 'VmSize', 'RLIMIT_AS'],
+    ['Max data size', 'VmData', 'RLIMIT_DATA'],
+  ] as const) {
+    const most = Number(new RegExp(`^${limit} +(\\d+)`, 'm').exec(limits)?.[1])
+    const now = 1024 * Number(new RegExp(`^${used}:\\s+(\\d+)`, 'm').exec(status)?.[1])
+    if (!(now + bytes > most)) continue
+    return {
+      reason: 'address-space',
+      advice: `${formatBytes(now)} are in use of the ${formatBytes(most)} that ${resource} allows. Ask for less, or raise it with ulimit.`,
+    }
+  }
+  return undefined
+}
+
+function diagnoseCommit(bytes: number): Diagnosis | undefined {
+  const meminfo = readText('/proc/meminfo')
+  const mode = readText('/proc/sys/vm/overcommit_memory')?.trim()
+  if (meminfo === undefined || mode === undefined) return undefined
+  const figure = (name: string): number =>
+    1024 * Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(meminfo)?.[1])
+  const most = mode === '2' ? figure('CommitLimit') : figure('MemTotal') + figure('SwapTotal')
+  const now = mode === '2' ? figure('Committed_AS') : 0
+  if (mode === '1' || !(now + bytes > most)) return undefined
+  return {
+    reason: 'commit-limit',
+    advice:
+      `The system would have to promise ${formatBytes(now + bytes)} of ${formatBytes(most)} ` +
+      `(vm.overcommit_memory=${mode}). Map less at once, decommit what is not needed, or add memory.`,
+  }
+}

@@ -1,0 +1,213 @@
+/**
+ * Unmapped, Quarantined → Mapped.
+ *
+ * Per run that changes: one `mmap(MAP_FIXED_NOREPLACE)` where it was Unmapped, one `mprotect` where it was
+ * Quarantined. The chunk map is read again in each pass (plan, calls, publish) instead of keeping a list:
+ * nothing in it changes before the last call has succeeded, so the passes see the same runs. A failure at
+ * one run undoes those before it.
+ */
+import { adoptFromOs } from './adopt.js'
+import type { MapperCore } from './core.js'
+import {
+  annotationOf,
+  HUGE,
+  MAPPED,
+  NO_ACCESS,
+  PROT_MASK,
+  protectionCode,
+  protOf,
+  QUARANTINED,
+  SOFT,
+  STATE_MASK,
+  UNMAPPED,
+  withAnnotation,
+  withState,
+} from './entry.js'
+import { Intent } from './intent.js'
+import { HugePageSupport, MmapProtection, MmapStrategy } from './policy.js'
+import type { ByteRange, ChunkRange } from './range.js'
+import type { MapOptions } from './validate.js'
+
+/** What makes a run: chunks that one system call can map. */
+const RUN_MASK = STATE_MASK | SOFT
+const SOFT_PROT = protectionCode(MmapProtection.ReadWrite)
+
+interface Mapping {
+  readonly protection: MmapProtection
+  readonly prot: number
+  readonly annotation: number
+  readonly name: string | undefined
+  readonly huge: boolean
+}
+
+export function ensureMapped(core: MapperCore, range: ChunkRange, options: MapOptions): void {
+  const { map } = core
+  core.enter()
+  try {
+    core.settleHeaps('map', range)
+    const protection = options.protection ?? MmapProtection.ReadWrite
+    const name = options.annotation?.name
+    const mapping: Mapping = {
+      protection,
+      prot: protectionCode(protection),
+      annotation: name === undefined ? 0 : map.annotations.idOf(name),
+      name,
+      huge: options.hugePage === HugePageSupport.TransparentHugePages,
+    }
+    if (!plan(core, range)) return
+    core.begin(Intent.Map, range, mapping.prot, mapping.annotation)
+    for (let at = range.start; at < range.limit; ) {
+      const end = map.runLimit(at, range.limit, RUN_MASK)
+      const errno = mapRun(core, at, end, mapping)
+      if (errno < 0) fail(core, range, { start: at, limit: end }, mapping, errno)
+      core.step()
+      at = end
+    }
+    publish(core, range, mapping)
+    core.end()
+  } finally {
+    core.leave()
+  }
+}
+
+/** Makes sure of limit and room; false if nothing is to do. */
+function plan(core: MapperCore, range: ChunkRange): boolean {
+  const { map } = core
+  let chunks = 0
+  let first = UNMAPPED
+  for (let at = range.start; at < range.limit; ) {
+    const end = map.runLimit(at, range.limit, STATE_MASK)
+    const state = map.entryAt(at) & STATE_MASK
+    if (state !== MAPPED) {
+      map.prepare({ start: at, limit: end })
+      if (chunks === 0) first = state
+      chunks += end - at
+    }
+    at = end
+  }
+  if (chunks > 0) core.checkLimit('map', range, chunks, first === UNMAPPED ? 'mmap' : 'mprotect')
+  return chunks > 0
+}
+
+/** The system calls for one run; 0 or `-errno`. */
+function mapRun(core: MapperCore, start: number, limit: number, mapping: Mapping): number {
+  const { map, os, geometry } = core
+  const entry = map.entryAt(start)
+  const address = start * geometry.bytesInChunk
+  const bytes = (limit - start) * geometry.bytesInChunk
+  switch (entry & STATE_MASK) {
+    case UNMAPPED:
+      return os.dzmmap(address, bytes, {
+        hugePage: HugePageSupport.No,
+        protection: mapping.protection,
+        replace: false,
+        reserve: true,
+      })
+    case QUARANTINED: {
+      const dropped = dropLeftovers(core, start, limit)
+      return dropped < 0 ? dropped : os.protect(address, bytes, mapping.prot)
+    }
+    default:
+      return 0
+  }
+}
+
+/** Chunks that stayed accessible while Quarantined may have been written to: they start from zeros again. */
+function dropLeftovers(core: MapperCore, start: number, limit: number): number {
+  const { map, os, geometry } = core
+  for (let at = start; at < limit; ) {
+    const end = map.runLimit(at, limit, PROT_MASK)
+    if (protOf(map.entryAt(at)) !== NO_ACCESS) {
+      const errno = os.discard(at * geometry.bytesInChunk, (end - at) * geometry.bytesInChunk)
+      if (errno < 0) return errno
+    }
+    at = end
+  }
+  return 0
+}
+
+function publish(core: MapperCore, range: ChunkRange, mapping: Mapping): void {
+  const { map } = core
+  const { prot, annotation } = mapping
+  for (let at = range.start; at < range.limit; ) {
+    const end = map.runLimit(at, range.limit, RUN_MASK)
+    const run = { start: at, limit: end }
+    const state = map.entryAt(at) & STATE_MASK
+    if (state !== MAPPED) {
+      hint(core, run, mapping, state)
+      if (state === UNMAPPED)
+        map.set(run, withState(0, MAPPED, prot), withAnnotation(mapping.huge ? HUGE : 0, annotation))
+      else map.change(run, entry => withState(entry, MAPPED, prot))
+    }
+    at = end
+  }
+}
+
+/** Names and huge-page advice for a run about to be published: only where they are news to the kernel. */
+function hint(core: MapperCore, run: ChunkRange, mapping: Mapping, state: number): void {
+  const { map, os } = core
+  const { annotation, name, huge } = mapping
+  if (!huge && name === undefined) return
+  for (let at = run.start; at < run.limit; ) {
+    const end = map.uniformLimit(at, run.limit, 0)
+    const attributes = state === UNMAPPED ? 0 : map.attributesAt(at)
+    const { start, bytes } = core.byteRange({ start: at, limit: end })
+    if (huge && (attributes & HUGE) === 0) os.hintHugePages(start, bytes)
+    if (name !== undefined && annotationOf(attributes) !== annotation) os.name(start, bytes, name)
+    at = end
+  }
+  if (state === UNMAPPED) return
+  map.changeAttributes(run, attributes => {
+    const named = name === undefined ? attributes : withAnnotation(attributes, annotation)
+    return huge ? named | HUGE : named
+  })
+}
+
+/** Undoes the runs before `failed` and what the failing call may have done of it; throws. */
+function fail(
+  core: MapperCore,
+  range: ChunkRange,
+  failed: ChunkRange,
+  mapping: Mapping,
+  errno: number,
+): never {
+  const { map } = core
+  const syscall = (map.entryAt(failed.start) & STATE_MASK) === UNMAPPED ? 'mmap' : 'mprotect'
+  let partial: ByteRange | undefined
+  for (let at = range.start; at < failed.limit; ) {
+    const end = map.runLimit(at, range.limit, RUN_MASK)
+    const run = { start: at, limit: end }
+    const entry = map.entryAt(at)
+    if ((entry & STATE_MASK) !== MAPPED && !undo(core, run, entry, at === failed.start)) {
+      if (at === failed.start) adoptFromOs(core, run)
+      else {
+        // It is Mapped now, whatever was meant.
+        map.change(run, old => withState(old, MAPPED, mapping.prot))
+        const { start, bytes } = core.byteRange(run)
+        partial = { start: partial?.start ?? start, bytes: start + bytes - (partial?.start ?? start) }
+      }
+    }
+    at = end
+  }
+  core.end()
+  throw core.refused({
+    action: 'map',
+    syscall,
+    errno,
+    ...core.byteRange(failed),
+    annotation: mapping.name,
+    partial,
+  })
+}
+
+/** Takes one run back to what it was; false if the OS refused that too. */
+function undo(core: MapperCore, run: ChunkRange, entry: number, hasFailed: boolean): boolean {
+  const { os } = core
+  const { start, bytes } = core.byteRange(run)
+  if ((entry & STATE_MASK) === UNMAPPED) return hasFailed || os.release(start, bytes) === 0
+  if ((entry & SOFT) !== 0) return os.protect(start, bytes, SOFT_PROT) === 0
+  if (os.dzmmap(start, bytes, MmapStrategy.Decommit) < 0 && os.protect(start, bytes, NO_ACCESS) < 0)
+    return false
+  core.restoreHints(run)
+  return true
+}

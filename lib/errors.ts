@@ -1,0 +1,190 @@
+/**
+ * What this library throws. Messages say the action, the range in hex with its size, the cause, and what
+ * to do next: `Cannot quarantine 0x…–0x… (4 MiB): already quarantined. …`
+ */
+
+import type { MapState } from './policy.js'
+import { type Address, type ByteRange, formatRange } from './range.js'
+
+/** Probable causes of a refusal by the OS; for `ENOMEM` a diagnosis from figures read after the failure. */
+export type MmapErrorReason =
+  | 'map-count'
+  | 'address-space'
+  | 'commit-limit'
+  | 'mapper-limit'
+  | 'occupied'
+  | 'permission'
+  | 'unsupported'
+  | 'unknown'
+
+/** A chunk's state does not allow the call. Nothing has changed. */
+export class MapStateError extends Error {
+  readonly code = 'ERR_MAP_STATE'
+  /** The verb of the call, e.g. `decommit`. */
+  readonly operation: string
+  /** The first chunk run that is in the way. */
+  readonly start: Address
+  readonly bytes: number
+  readonly state: MapState
+
+  constructor(operation: string, range: ByteRange, state: MapState, cause: string) {
+    super(`Cannot ${operation} ${formatRange(range)}: ${cause}`)
+    this.operation = operation
+    this.start = range.start
+    this.bytes = range.bytes
+    this.state = state
+  }
+
+  static {
+    MapStateError.prototype.name = 'MapStateError'
+  }
+}
+
+export interface MmapErrorDetails {
+  readonly action: string
+  readonly code: string
+  /** Negative, as in Node. */
+  readonly errno: number
+  readonly syscall: string
+  readonly address: Address | undefined
+  readonly bytes: number
+  readonly annotation: string | undefined
+  readonly reason: MmapErrorReason
+  readonly advice: string
+  readonly partial?: ByteRange | undefined
+  readonly cause?: unknown
+}
+
+/**
+ * The OS (or the mapper's own `maxMappedBytes`) refused. Nothing has changed, unless `partial` is there:
+ * then undoing failed too, `partial` says which range was done, and the chunk map states what the OS holds.
+ */
+export class MmapError extends Error {
+  /** The errno's name, e.g. `ENOMEM`. */
+  readonly code: string
+  /** Negative, as in Node. */
+  readonly errno: number
+  readonly syscall: string
+  /** Undefined where the OS was to choose. */
+  readonly address: Address | undefined
+  readonly bytes: number
+  readonly annotation: string | undefined
+  readonly reason: MmapErrorReason
+  readonly partial?: ByteRange
+
+  constructor(details: MmapErrorDetails) {
+    const { action, code, syscall, address, bytes, annotation, reason, advice, partial } = details
+    const where = formatWhere(address, bytes)
+    const name = annotation === undefined ? '' : ` for ${annotation}`
+    const done = partial === undefined ? '' : ` Done and not undone: ${formatRange(partial)}.`
+    super(
+      `Cannot ${action} ${where}${name}: ${syscall} failed with ${code} (${reason}). ${advice}${done}`,
+      details.cause === undefined ? undefined : { cause: details.cause },
+    )
+    this.code = code
+    this.errno = details.errno
+    this.syscall = syscall
+    this.address = address
+    this.bytes = bytes
+    this.annotation = annotation
+    this.reason = reason
+    if (partial !== undefined) this.partial = partial
+  }
+
+  static {
+    MmapError.prototype.name = 'MmapError'
+  }
+}
+
+function formatWhere(address: Address | undefined, bytes: number): string {
+  if (address !== undefined) return formatRange({ start: address, bytes })
+  return `${formatRange({ start: 0, bytes }).replace(/^.*\((.*)\)$/, '$1')} anywhere`
+}
+
+export interface LiveView extends ByteRange {
+  /** Where the view lives: `this thread`, or a worker's thread id. */
+  readonly thread: string
+}
+
+/** A live view covers memory that the call would take away, and cannot be detached from here. */
+export class ViewInUseError extends Error {
+  readonly code = 'ERR_VIEW_IN_USE'
+  readonly views: readonly LiveView[]
+
+  constructor(operation: string, range: ByteRange, views: readonly LiveView[]) {
+    const listed = views
+      .slice(0, 3)
+      .map(view => `${formatRange(view)} in ${view.thread}`)
+      .join(', ')
+    const more = views.length > 3 ? ` and ${views.length - 3} more` : ''
+    super(
+      `Cannot ${operation} ${formatRange(range)}: ${views.length} live view${views.length === 1 ? '' : 's'}: ` +
+        `${listed}${more}. Call releaseView() where each was made, then repeat the call`,
+    )
+    this.views = views
+  }
+
+  static {
+    ViewInUseError.prototype.name = 'ViewInUseError'
+  }
+}
+
+export type MmapperErrorCode =
+  | 'ERR_MMAPPER_DISPOSED'
+  | 'ERR_MMAPPER_ATTACHED'
+  | 'ERR_MMAPPER_REENTRANT'
+  | 'ERR_MMAPPER_EXHAUSTED'
+  | 'ERR_MMAPPER_UNSUPPORTED'
+
+/** Misuse of a mapper as a whole, or one of its fixed tables is full. Nothing has changed. */
+export class MmapperError extends Error {
+  readonly code: MmapperErrorCode
+
+  constructor(code: MmapperErrorCode, message: string) {
+    super(message)
+    this.code = code
+  }
+
+  static {
+    MmapperError.prototype.name = 'MmapperError'
+  }
+}
+
+/** Gives an argument error Node's `code` and the heading Node prints. */
+function withCode<E extends Error>(error: E, code: string): E & { code: string } {
+  return Object.assign(error, { code })
+}
+
+function describe(value: unknown): string {
+  if (typeof value === 'bigint') return `${value}n`
+  if (typeof value === 'string') return `'${value}'`
+  if (typeof value === 'number') return Number.isSafeInteger(value) ? `${value}` : String(value)
+  if (value === null || typeof value !== 'object') return String(value)
+  return value.constructor?.name === undefined ? 'an object' : `an instance of ${value.constructor.name}`
+}
+
+/** Node's `ERR_INVALID_ARG_TYPE`. */
+export function invalidArgType(name: string, expected: string, value: unknown): TypeError {
+  return withCode(
+    new TypeError(`The "${name}" argument must be ${expected}. Received ${typeof value} ${describe(value)}`),
+    'ERR_INVALID_ARG_TYPE',
+  )
+}
+
+/** Node's `ERR_OUT_OF_RANGE`. */
+export function outOfRange(name: string, expected: string, value: unknown): RangeError {
+  return withCode(
+    new RangeError(
+      `The value of "${name}" is out of range. It must be ${expected}. Received ${describe(value)}`,
+    ),
+    'ERR_OUT_OF_RANGE',
+  )
+}
+
+/** Node's `ERR_INVALID_ARG_VALUE`. */
+export function invalidArgValue(name: string, expected: string, value: unknown): TypeError {
+  return withCode(
+    new TypeError(`The argument "${name}" must be ${expected}. Received ${describe(value)}`),
+    'ERR_INVALID_ARG_VALUE',
+  )
+}

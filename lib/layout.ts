@@ -1,0 +1,206 @@
+/**
+ * The memory that all threads of a mapper share: one fixed SharedArrayBuffer (growable ones make every
+ * Atomics operation four times slower), reserved lazily by the OS, touched only where used.
+ *
+ * ```
+ *   words       Int32    the lock, the intent in progress, table sizes        (Word)
+ *   numbers     Float64  configuration, totals, counters                      (Num)
+ *   threads     who is attached: OS thread id, start time, worker id
+ *   heaps       engine-owned ranges and which threads hold their buffer
+ *   views       live ArrayBuffers over the memory, of all threads
+ *   annotations names, 80 bytes each, and totals by name
+ *   level 1     a word per slab, for states and for attributes
+ *   pool        second-level slabs of both, 8 KiB units
+ *   tables      protections by page, for chunks whose pages differ
+ * ```
+ *
+ * Everything but the first-level words, the slabs, the lock and the thread table is read and written only
+ * by the holder of the lock.
+ */
+
+export const LOG_CHUNKS_PER_SLAB = 13
+/** A slab is the second-level table: at the default granularity it covers 32 GiB. */
+export const CHUNKS_PER_SLAB = 2 ** LOG_CHUNKS_PER_SLAB
+
+export const BYTES_IN_UNIT = 8192
+const MOST_UNITS = 8192
+const BYTES_IN_TABLES = 2 ** 24
+export const MOST_TABLES = 2 ** 14 - 1
+export const MOST_THREADS = 128
+export const MOST_HEAPS = 8192
+export const MOST_VIEWS = 32768
+export const MOST_ANNOTATIONS = 2 ** 14
+export const BYTES_IN_NAME = 80
+
+const MAGIC = 0x6d6d6170
+const LAYOUT_VERSION = 1
+const LOG_BYTES_IN_PAGE = 12
+
+/** Indices into `words`. The lock's words are on cache lines of their own. */
+export const Word = {
+  Magic: 0,
+  Version: 1,
+  LogGranularity: 2,
+  LogMappableBytes: 3,
+  Disposed: 4,
+  /** 0 not yet known, 1 the kernel takes names, 2 it does not. */
+  Naming: 5,
+  NextUnit: 6,
+  NextTable: 7,
+  FreeTables: 8,
+  ViewLimit: 9,
+  ViewCount: 10,
+  HeapLimit: 11,
+  AnnotationLimit: 12,
+  ThreadLimit: 13,
+  Creator: 14,
+  /** 0 free, else the owner's thread slot + 1, with `CONTENDED` while somebody waits. */
+  Lock: 16,
+  /** 0, or the slot + 1 of a waiter to whom the next turn belongs. */
+  Priority: 32,
+  /** What the lock's holder is about to do: 0 nothing, else an `Intent`. */
+  IntentKind: 48,
+  IntentStep: 49,
+  IntentProtection: 50,
+  IntentAnnotation: 51,
+} as const
+const WORDS = 64
+
+/** Indices into `numbers`. */
+export const Num = {
+  MaxMappedBytes: 0,
+  PeakMappedBytes: 1,
+  Recoveries: 2,
+  Discards: 3,
+  IntentStart: 4,
+  IntentLimit: 5,
+  IntentBytes: 6,
+  /** Chunks by category: mapped, quarantined, foreign (see `entry.ts`). */
+  Totals: 8,
+  /** Calls made, in the order of `SYSCALL_NAMES`. */
+  Syscalls: 16,
+} as const
+const NUMBERS = 32
+
+export interface LayoutOptions {
+  readonly logGranularity: number
+  readonly logMappableBytes: number
+  readonly maxMappedBytes: number
+}
+
+/** Typed arrays over the shared memory, each at its place. */
+export class SharedLayout {
+  readonly buffer: SharedArrayBuffer
+  readonly logGranularity: number
+  readonly logMappableBytes: number
+  readonly words: Int32Array
+  readonly numbers: Float64Array
+  readonly threadIds: Int32Array
+  readonly threadWorkers: Int32Array
+  readonly threadStarts: Float64Array
+  /** Start and limit chunk by heap; start = limit = 0 where free. */
+  readonly heapRanges: Float64Array
+  /** 128 bits by heap: which thread slots hold the buffer. */
+  readonly heapHolders: Int32Array
+  /** Thread slot + 1 by view; 0 where free. */
+  readonly viewThreads: Int32Array
+  readonly viewRanges: Float64Array
+  /** Chunks by category and annotation. */
+  readonly annotationTotals: Float64Array
+  readonly annotationGenerations: Int32Array
+  readonly annotationNames: Uint8Array
+  readonly slabs: number
+  readonly stateWords: Int32Array
+  readonly stateOwners: Int32Array
+  readonly stateWitnesses: Int32Array
+  readonly attributeWords: Int32Array
+  readonly attributeOwners: Int32Array
+  readonly attributeWitnesses: Int32Array
+  readonly units: number
+  readonly pool: Uint8Array
+  readonly poolWords: Int32Array
+  readonly freeTables: Int32Array
+  readonly tables: Uint8Array
+  readonly tableCount: number
+  readonly pagesInChunk: number
+
+  private constructor(
+    buffer: SharedArrayBuffer | undefined,
+    logGranularity: number,
+    logMappableBytes: number,
+  ) {
+    this.logGranularity = logGranularity
+    this.logMappableBytes = logMappableBytes
+    this.slabs = Math.max(1, 2 ** (logMappableBytes - logGranularity - LOG_CHUNKS_PER_SLAB))
+    this.units = Math.min(MOST_UNITS, 5 * this.slabs)
+    this.pagesInChunk = 2 ** (logGranularity - LOG_BYTES_IN_PAGE)
+    this.tableCount = Math.min(MOST_TABLES, BYTES_IN_TABLES / this.pagesInChunk)
+
+    let bytes = 0
+    const place = (size: number): number => {
+      const at = bytes
+      bytes = Math.ceil((at + size) / 64) * 64
+      return at
+    }
+    const words = place(4 * WORDS)
+    const numbers = place(8 * NUMBERS)
+    const threads = place(16 * MOST_THREADS)
+    const heaps = place(32 * MOST_HEAPS)
+    const viewThreads = place(4 * MOST_VIEWS)
+    const viewRanges = place(16 * MOST_VIEWS)
+    const totals = place(24 * MOST_ANNOTATIONS)
+    const generations = place(4 * MOST_ANNOTATIONS)
+    const names = place(BYTES_IN_NAME * MOST_ANNOTATIONS)
+    const level1 = place(24 * this.slabs)
+    const pool = place(BYTES_IN_UNIT * this.units)
+    const freeTables = place(4 * MOST_TABLES)
+    const tables = place(this.pagesInChunk * this.tableCount)
+
+    const memory = buffer ?? new SharedArrayBuffer(bytes)
+    this.buffer = memory
+    this.words = new Int32Array(memory, words, WORDS)
+    this.numbers = new Float64Array(memory, numbers, NUMBERS)
+    this.threadIds = new Int32Array(memory, threads, MOST_THREADS)
+    this.threadWorkers = new Int32Array(memory, threads + 4 * MOST_THREADS, MOST_THREADS)
+    this.threadStarts = new Float64Array(memory, threads + 8 * MOST_THREADS, MOST_THREADS)
+    this.heapRanges = new Float64Array(memory, heaps, 2 * MOST_HEAPS)
+    this.heapHolders = new Int32Array(memory, heaps + 16 * MOST_HEAPS, 4 * MOST_HEAPS)
+    this.viewThreads = new Int32Array(memory, viewThreads, MOST_VIEWS)
+    this.viewRanges = new Float64Array(memory, viewRanges, 2 * MOST_VIEWS)
+    this.annotationTotals = new Float64Array(memory, totals, 3 * MOST_ANNOTATIONS)
+    this.annotationGenerations = new Int32Array(memory, generations, MOST_ANNOTATIONS)
+    this.annotationNames = new Uint8Array(memory, names, BYTES_IN_NAME * MOST_ANNOTATIONS)
+    const column = (index: number): Int32Array =>
+      new Int32Array(memory, level1 + 4 * this.slabs * index, this.slabs)
+    this.stateWords = column(0)
+    this.stateOwners = column(1)
+    this.stateWitnesses = column(2)
+    this.attributeWords = column(3)
+    this.attributeOwners = column(4)
+    this.attributeWitnesses = column(5)
+    this.pool = new Uint8Array(memory, pool, BYTES_IN_UNIT * this.units)
+    this.poolWords = new Int32Array(memory, pool, (BYTES_IN_UNIT / 4) * this.units)
+    this.freeTables = new Int32Array(memory, freeTables, MOST_TABLES)
+    this.tables = new Uint8Array(memory, tables, this.pagesInChunk * this.tableCount)
+  }
+
+  static create(options: LayoutOptions): SharedLayout {
+    const layout = new SharedLayout(undefined, options.logGranularity, options.logMappableBytes)
+    const { words, numbers } = layout
+    words[Word.Version] = LAYOUT_VERSION
+    words[Word.LogGranularity] = options.logGranularity
+    words[Word.LogMappableBytes] = options.logMappableBytes
+    words[Word.AnnotationLimit] = 1
+    numbers[Num.MaxMappedBytes] = options.maxMappedBytes
+    Atomics.store(words, Word.Magic, MAGIC)
+    return layout
+  }
+
+  /** The same memory in another thread; undefined if it is not a mapper's, or of another version. */
+  static open(buffer: SharedArrayBuffer): SharedLayout | undefined {
+    if (buffer.byteLength < 4 * WORDS) return undefined
+    const words = new Int32Array(buffer, 0, WORDS)
+    if (Atomics.load(words, Word.Magic) !== MAGIC || words[Word.Version] !== LAYOUT_VERSION) return undefined
+    return new SharedLayout(buffer, words[Word.LogGranularity]!, words[Word.LogMappableBytes]!)
+  }
+}

@@ -1,0 +1,47 @@
+/**
+ * Pages, byte ranges and chunk ranges, and how they are written for people.
+ *
+ * A range travels as one value and is half-open: its end is a `limit`. It is converted twice: bytes to
+ * chunks at the door of the mapper (`Geometry`), chunks to bytes where the OS is asked.
+ */
+
+export const LOG_BYTES_IN_PAGE = 12
+/** The unit of every `pages` argument, on every platform: 4096 bytes, whatever the OS page size is. */
+export const BYTES_IN_PAGE = 2 ** LOG_BYTES_IN_PAGE
+
+/** A byte address: a non-negative safe integer below `2 ** logMappableBytes`. */
+export type Address = number
+
+export interface ByteRange {
+  readonly start: Address
+  readonly bytes: number
+}
+
+/** Chunk numbers `start` (inclusive) to `limit` (exclusive); never empty. */
+export interface ChunkRange {
+  readonly start: number
+  readonly limit: number
+}
+
+const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const
+
+/** `4194304` → `4 MiB`; at most one decimal. */
+export function formatBytes(bytes: number): string {
+  let value = bytes
+  let unit = 0
+  while (Math.abs(value) >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024
+    unit++
+  }
+  const digits = Number.isInteger(value) ? String(value) : value.toFixed(1).replace(/\.0$/, '')
+  return `${digits} ${UNITS[unit]}`
+}
+
+export function formatAddress(address: Address): string {
+  return Number.isSafeInteger(address) && address >= 0 ? `0x${address.toString(16)}` : String(address)
+}
+
+/** `0x7f0000000000–0x7f0000400000 (4 MiB)`. */
+export function formatRange({ start, bytes }: ByteRange): string {
+  return `${formatAddress(start)}–${formatAddress(start + bytes)} (${formatBytes(bytes)})`
+}

@@ -1,0 +1,262 @@
+/**
+ * What the heir of the lock does for a thread that died inside a transition, and a thread for itself when
+ * an injected system call threw. The intent says what was going on; the chunk map, how far it came; the
+ * OS, what holds. Per kind, for every point at which the thread can have stopped:
+ *
+ * | kind | the chunk map meanwhile | repair |
+ * | --- | --- | --- |
+ * | Map, Quarantine | unchanged until all calls are made, then published run by run | see below |
+ * | QuarantineAnywhere | unchanged | given back: nobody learned the address |
+ * | Decommit | Quarantined, marked FOREIGN | completed; it can be repeated |
+ * | Unmap | Retiring, then Unmapped segment by segment | completed; see below |
+ * | Protect | unchanged | protections adopted from the OS |
+ * | Mark | changed run by run | completed |
+ * | Lend | unchanged | nothing: the engine frees the buffer with the thread |
+ *
+ * **Map, Quarantine.** Quarantined chunks are ours whatever happened: the OS says whether `mprotect` took
+ * place. Unmapped ones may hold what `mmap` just gave us, or somebody else's memory over which it would
+ * have been (or was) refused. They are taken as ours only if the call of that run is recorded as done; or
+ * else if the OS shows the whole run as one anonymous mapping's part with exactly the protection asked
+ * for and not one resident page, as a mapping that nobody knew of yet must look. In the engines measured,
+ * a thread cannot be stopped between the return of a system call and the record of its success (there is
+ * no call or loop between them), so the second rule serves injected system calls and unknown engines.
+ *
+ * **Unmap.** A Retiring segment was ours when the thread stopped, or has just been unmapped by it, and
+ * somebody else's memory may be there by now. It is unmapped only if the OS shows all of it, with the
+ * protection it had (or none, if it was being split off).
+ *
+ * In the end all totals are counted afresh from the chunk map. A second death during repair leaves the intent
+ * in place, and every step can be repeated.
+ */
+import { adoptFromOs } from './adopt.js'
+import type { MapperCore } from './core.js'
+import { takeBackSegment } from './decommit.js'
+import {
+  ANY,
+  FOREIGN,
+  LENT,
+  MAPPED,
+  MIXED,
+  NO_ACCESS,
+  protOf,
+  QUARANTINED,
+  RETIRING,
+  SOFT,
+  STATE_MASK,
+  UNMAPPED,
+  withAnnotation,
+  withState,
+} from './entry.js'
+import { Intent } from './intent.js'
+import { Num, Word } from './layout.js'
+import { markRuns } from './mark.js'
+import { mappingsWithin, type OsMapping, readMaps } from './proc.js'
+import type { ChunkRange } from './range.js'
+import { giveBack } from './unmap.js'
+
+export function repair(core: MapperCore): void {
+  const { words, numbers } = core.layout
+  const range = { start: numbers[Num.IntentStart]!, limit: numbers[Num.IntentLimit]! }
+  switch (words[Word.IntentKind]) {
+    case Intent.Map:
+      repairMap(core, range, MAPPED)
+      break
+    case Intent.Quarantine:
+      repairMap(core, range, QUARANTINED)
+      break
+    case Intent.QuarantineAnywhere:
+      repairAnywhere(core)
+      break
+    case Intent.Decommit:
+      repairDecommit(core, range)
+      break
+    case Intent.Unmap:
+      repairUnmap(core, range)
+      break
+    case Intent.Protect:
+      adoptFromOs(core, range)
+      break
+    case Intent.Mark:
+      markRuns(core, range)
+      break
+  }
+  core.map.recount()
+  core.end()
+}
+
+/** True if the byte range is wholly there as private anonymous memory with one of these protections. */
+function isCovered(
+  mappings: readonly OsMapping[] | undefined,
+  start: number,
+  bytes: number,
+  prots: number[],
+): boolean {
+  if (mappings === undefined) return false
+  let at = start
+  for (const mapping of mappingsWithin(mappings, start, start + bytes)) {
+    if (mapping.start !== at || !mapping.anonymous || !prots.includes(mapping.prot)) return false
+    at = mapping.limit
+  }
+  return at === start + bytes
+}
+
+function repairMap(core: MapperCore, range: ChunkRange, state: number): void {
+  const { map, os, geometry } = core
+  const { words } = core.layout
+  const steps = words[Word.IntentStep]!
+  const prot = state === MAPPED ? words[Word.IntentProtection]! : NO_ACCESS
+  const mappings = readMaps()
+  let run = 0
+  for (let at = range.start; at < range.limit; run++) {
+    const end = map.runLimit(at, range.limit, STATE_MASK | SOFT)
+    if ((map.entryAt(at) & STATE_MASK) === UNMAPPED) {
+      const { start, bytes } = core.byteRange({ start: at, limit: end })
+      const isThere = isCovered(mappings, start, bytes, [prot])
+      if (run < steps || (isThere && os.isUntouched(start, bytes, geometry.bytesInOsPage))) {
+        const attributes = withAnnotation(0, words[Word.IntentAnnotation]!)
+        map.set({ start: at, limit: end }, withState(0, state, prot), attributes)
+      }
+    }
+    at = end
+  }
+  if (state === MAPPED) adoptFromOs(core, range)
+}
+
+/**
+ * Before the address was recorded: an inaccessible mapping of the one recorded size that no chunk map entry
+ * explains. After: the reservation itself, and what is left of its ends.
+ */
+function repairAnywhere(core: MapperCore): void {
+  const { numbers, words } = core.layout
+  const { os } = core
+  const mappings = readMaps() ?? []
+  const total = numbers[Num.IntentBytes]!
+  const found = numbers[Num.IntentStart]!
+  const steps = words[Word.IntentStep]!
+  if (steps > 0 && found < 0) return
+  if (steps === 0) {
+    for (const { start, limit } of unexplained(core, mappings)) {
+      if (limit - start === total) os.release(start, total)
+    }
+    return
+  }
+  if (core.map.entryAt(Math.floor(numbers[Num.IntentLimit]! / core.geometry.bytesInChunk)) !== 0) return
+  for (const { start, limit, prot, anonymous } of mappingsWithin(mappings, found, found + total)) {
+    if (anonymous && prot === NO_ACCESS) os.release(start, limit - start)
+  }
+}
+
+/** Inaccessible anonymous memory that is not Quarantined in the chunk map. */
+function unexplained(core: MapperCore, mappings: readonly OsMapping[]): { start: number; limit: number }[] {
+  const { map, geometry } = core
+  const pieces: { start: number; limit: number }[] = []
+  for (const mapping of mappings) {
+    if (!mapping.anonymous || mapping.prot !== NO_ACCESS || mapping.start >= geometry.mappableBytes) continue
+    const first = Math.floor(mapping.start / geometry.bytesInChunk)
+    const last = Math.min(map.chunks, Math.ceil(mapping.limit / geometry.bytesInChunk))
+    for (let at = first; at < last; ) {
+      const end = map.runLimit(at, last, STATE_MASK)
+      if ((map.entryAt(at) & STATE_MASK) === UNMAPPED) {
+        pieces.push({
+          start: Math.max(mapping.start, at * geometry.bytesInChunk),
+          limit: Math.min(mapping.limit, end * geometry.bytesInChunk),
+        })
+      }
+      at = end
+    }
+  }
+  return pieces
+}
+
+function repairDecommit(core: MapperCore, range: ChunkRange): void {
+  const { map } = core
+  const isMarked = (entry: number): boolean => (entry & (STATE_MASK | FOREIGN)) === (QUARANTINED | FOREIGN)
+  for (let at = range.start; at < range.limit; ) {
+    const end = map.runLimit(at, range.limit, STATE_MASK | FOREIGN | SOFT)
+    const run = { start: at, limit: end }
+    // A buffer that this thread does not hold may be gone: leave its pages for who does.
+    const isReachable = (map.entryAt(at) & LENT) === 0 || holdsAll(core, run)
+    if (isMarked(map.entryAt(at)) && (!isReachable || takeBackSegment(core, run) < 0)) {
+      map.releaseTables(run)
+      map.change(run, entry => withState(entry, QUARANTINED, ANY))
+    }
+    at = end
+  }
+}
+
+function repairUnmap(core: MapperCore, range: ChunkRange): void {
+  const { map } = core
+  const mappings = readMaps()
+  for (let at = range.start; at < range.limit; ) {
+    const end = map.runLimit(at, range.limit, STATE_MASK | LENT)
+    const entry = map.entryAt(at)
+    const run = { start: at, limit: end }
+    if ((entry & STATE_MASK) === RETIRING) {
+      const isOurs = (entry & LENT) === 0 ? isStillThere(core, run, mappings) : holdsAll(core, run)
+      if (isOurs) giveBack(core, run, entry)
+      map.set(run, UNMAPPED, 0)
+    }
+    at = end
+  }
+}
+
+/** Whether a Retiring run still shows, run by run, the protections it had or the NoAccess of being split off. */
+function isStillThere(
+  core: MapperCore,
+  range: ChunkRange,
+  mappings: readonly OsMapping[] | undefined,
+): boolean {
+  const { map } = core
+  for (let at = range.start; at < range.limit; ) {
+    const end = map.runLimit(at, range.limit)
+    const { start, bytes } = core.byteRange({ start: at, limit: end })
+    const prot = protOf(map.entryAt(at))
+    const prots = prot === MIXED || prot === ANY ? [0, 1, 2, 3, 4, ANY] : [NO_ACCESS, prot]
+    if (mappings !== undefined && !isCovered(mappings, start, bytes, prots)) return false
+    at = end
+  }
+  return true
+}
+
+function holdsAll(core: MapperCore, range: ChunkRange): boolean {
+  for (const heap of core.heaps.over(range)) if (!core.heaps.holds(heap, core.slot)) return false
+  return true
+}
+
+/**
+ * Clears what dead threads held: views, priority, slots, and heaps that nobody holds any more, if `mayForget`
+ * them. With the lock held.
+ */
+export function sweepDeadThreads(core: MapperCore, mayForget: (heap: number) => boolean = () => true): void {
+  const { threads, views, heaps } = core
+  for (let slot = 0; slot < threads.limit; slot++) {
+    if (!threads.isTaken(slot) || threads.isAlive(slot)) continue
+    forgetSlot(core, slot)
+    core.lock.forget(slot)
+    views.forget(slot)
+    threads.detach(slot)
+  }
+  for (let heap = 0; heap < heaps.limit; heap++) {
+    if (heaps.isUsed(heap) && !heaps.isHeld(heap) && mayForget(heap)) forgetHeap(core, heap)
+  }
+}
+
+function forgetSlot(core: MapperCore, slot: number): void {
+  const { heaps } = core
+  for (let heap = 0; heap < heaps.limit; heap++) if (heaps.isUsed(heap)) heaps.drop(heap, slot)
+}
+
+/** The engine has freed the buffer with its last reference: its addresses are nobody's of ours. */
+function forgetHeap(core: MapperCore, heap: number): void {
+  const { map, heaps } = core
+  const range = heaps.rangeOf(heap)
+  for (let at = range.start; at < range.limit; ) {
+    const end = map.runLimit(at, range.limit, LENT)
+    if ((map.entryAt(at) & LENT) !== 0) {
+      map.prepare({ start: at, limit: end })
+      map.set({ start: at, limit: end }, UNMAPPED, 0)
+    }
+    at = end
+  }
+  heaps.remove(heap)
+}

@@ -1,0 +1,330 @@
+/**
+ * A heap in a SharedArrayBuffer: the engine reserves it, the mapper manages its pages.
+ *
+ * ```
+ *   buffer   ├─ slack ─┼──────── heap: whole chunks ────────┼─ slack ─┤
+ *            base      start = base + byteOffset            start + bytes
+ * ```
+ *
+ * - The engine makes a growable buffer without memory and grows it once, to its full size, before the first
+ *   page is touched here (growing may make all of it accessible again).
+ * - The mapper then replaces the heap's pages by a reservation of its own, inaccessible and uncharged, so that
+ *   commits are charged and fail with ENOMEM; `lent` in the chunk map says that they are never to be
+ *   unmapped. `{ guard: false }` leaves the engine's pages as they are: `soft`.
+ * - The first slack is at least a page and stays accessible: printing the buffer shows its first bytes.
+ * - The buffer is freed by the engine with its last reference in any thread. Each mapper holds one for every
+ *   heap of its thread until that heap's dispose; giving up, the pages become again what the engine made.
+ *   A thread that does not hold the buffer may not touch the chunks (`MapperCore.settleHeaps`).
+ */
+import { constants } from 'node:buffer'
+import { coreOf, disposedError, type MapperCore } from './core.js'
+import { decommit } from './decommit.js'
+import { ensureMapped } from './ensure_mapped.js'
+import { HUGE, LENT, protectionCode, QUARANTINED, SOFT, withAnnotation, withState } from './entry.js'
+import { invalidArgType, outOfRange } from './errors.js'
+import { Intent } from './intent.js'
+import { addressOf } from './libc.js'
+import type { Mmapper } from './mmapper.js'
+import { advise, protect } from './pages.js'
+import { HugePageSupport, MemoryAdvice, MmapProtection, MmapStrategy } from './policy.js'
+import { BYTES_IN_PAGE, type ChunkRange, formatAddress, formatBytes } from './range.js'
+import { sweepDeadThreads } from './repair.js'
+import { unmapHeld } from './unmap.js'
+import { checkInteger, checkMapOptions, checkMember, type MapOptions } from './validate.js'
+
+export interface SharedHeapOptions extends MapOptions {
+  /**
+   * Default true: touching an uncommitted chunk kills the process, as a stray pointer should. False: it reads
+   * and writes demand-zero memory that is not accounted; nothing can crash, errors stay hidden.
+   */
+  readonly guard?: boolean | undefined
+}
+
+/** Lets other threads attach: pass it through `workerData` or `postMessage`. */
+export interface SharedHeapHandle {
+  readonly kind: 'shared-heap'
+  readonly buffer: SharedArrayBuffer
+  readonly byteOffset: number
+  readonly start: number
+  readonly bytes: number
+}
+
+const INSPECT = Symbol.for('nodejs.util.inspect.custom')
+const READ_WRITE = protectionCode(MmapProtection.ReadWrite)
+
+/** Hides an object that holds heap memory from printing, which would touch it. */
+function printAs<T extends object>(object: T, text: string): T {
+  return Object.defineProperty(object, INSPECT, { value: () => text, enumerable: false })
+}
+
+export class SharedHeap {
+  /** Post it to any worker. Its length is fixed. */
+  readonly buffer: SharedArrayBuffer
+  /** Of the heap's first chunk within `buffer`. */
+  readonly byteOffset: number
+  /** Address of the heap's first chunk; the mapper's own methods work on it. */
+  readonly start: number
+  /** Size of the heap: whole chunks. */
+  readonly bytes: number
+  readonly #core: MapperCore
+  readonly #heap: number
+  readonly #range: ChunkRange
+  readonly #options: MapOptions
+  readonly #isReserver: boolean
+  #isDisposed = false
+
+  /** @internal Made by `reserveSharedHeap` and `SharedHeap.attach`. */
+  constructor(
+    core: MapperCore,
+    heap: number,
+    place: SharedHeapHandle,
+    options: MapOptions,
+    isReserver: boolean,
+  ) {
+    this.buffer = place.buffer
+    this.byteOffset = place.byteOffset
+    this.start = place.start
+    this.bytes = place.bytes
+    this.#core = core
+    this.#heap = heap
+    this.#range = core.heaps.rangeOf(heap)
+    this.#options = options
+    this.#isReserver = isReserver
+    core.buffers.set(heap, place.buffer)
+  }
+
+  /**
+   * The same heap in another thread, whose mapper is attached to the same memory.
+   * @throws {MmapperError} `ERR_MMAPPER_DISPOSED`: the heap is disposed
+   */
+  static attach(mmapper: Mmapper, handle: SharedHeapHandle): SharedHeap {
+    const core = coreOf(mmapper)
+    const { buffer, byteOffset, start, bytes } = checkHandle(handle)
+    if (addressOf(new Uint8Array(buffer, 0, 1)) + byteOffset !== start) {
+      throw invalidArgType('handle', 'a handle of this very process', handle)
+    }
+    const first = start / core.geometry.bytesInChunk
+    const range = { start: first, limit: first + bytes / core.geometry.bytesInChunk }
+    core.enter()
+    try {
+      const heap = core.heaps.find(range)
+      if (heap < 0) throw disposedError()
+      core.heaps.hold(heap, core.slot)
+      return new SharedHeap(core, heap, handle, {}, false)
+    } finally {
+      core.leave()
+    }
+  }
+
+  /** For `SharedHeap.attach` in another thread. */
+  get handle(): SharedHeapHandle {
+    const { buffer, byteOffset, start, bytes } = this
+    return printAs({ kind: 'shared-heap', buffer, byteOffset, start, bytes } as const, `[handle of ${this}]`)
+  }
+
+  /**
+   * Quarantined → Mapped, zero-filled; Mapped chunks are untouched. Rounds outward to chunks. Options default to
+   * those of the reservation.
+   * @throws {MmapError} `ENOMEM`
+   */
+  commit(offset: number, bytes: number, options?: MapOptions): void {
+    const core = this.#live()
+    this.#check(offset, bytes)
+    const range = core.geometry.chunksAroundBytes(this.start + offset, bytes)
+    const checked = options === undefined ? this.#options : { ...this.#options, ...checkMapOptions(options) }
+    if (!core.map.areAllMapped(range.start, range.limit)) ensureMapped(core, range, checked)
+  }
+
+  /** Mapped → Quarantined; whole chunks. Memory goes back to the OS. */
+  decommit(offset: number, bytes: number): void {
+    const core = this.#live()
+    decommit(core, core.geometry.wholeChunks(this.start + offset, this.#pages(offset, bytes)))
+  }
+
+  /** Another protection for OS pages of Mapped chunks. */
+  protect(offset: number, bytes: number, protection: MmapProtection): void {
+    const core = this.#live()
+    core.geometry.osPages(this.start + offset, this.#pages(offset, bytes))
+    protect(core, this.start + offset, bytes, checkMember('protection', protection, MmapProtection))
+  }
+
+  /** Advice for OS pages of Mapped chunks. */
+  advise(offset: number, bytes: number, advice: MemoryAdvice): void {
+    const core = this.#live()
+    core.geometry.osPages(this.start + offset, this.#pages(offset, bytes))
+    advise(core, this.start + offset, bytes, checkMember('advice', advice, MemoryAdvice))
+  }
+
+  /** A typed array of fixed length (length-tracking ones are 10 times slower); chunks need not be Mapped yet. */
+  bytesView(offset = 0, length: number = this.bytes - offset): Uint8Array<SharedArrayBuffer> {
+    this.#live()
+    this.#check(offset, length)
+    const view = new Uint8Array(this.buffer, this.byteOffset + offset, length)
+    return printAs(view, `[${formatBytes(length)} at ${formatBytes(offset)} of ${this}]`)
+  }
+
+  /**
+   * In the thread that reserved it: the pages become again what the engine made, and the heap ends for all
+   * threads. Elsewhere: this thread lets go of it. Idempotent.
+   */
+  [Symbol.dispose](): void {
+    if (this.#isDisposed) return
+    const core = this.#core
+    if (!this.#isEnded()) {
+      core.enter()
+      try {
+        this.#letGo()
+      } finally {
+        core.leave()
+      }
+    }
+    this.#isDisposed = true
+    if (core.buffers.get(this.#heap) === this.buffer) core.buffers.delete(this.#heap)
+  }
+
+  #letGo(): void {
+    const { heaps, slot } = this.#core
+    if (!this.#isReserver) {
+      heaps.drop(this.#heap, slot)
+      sweepDeadThreads(this.#core, heap => heap !== this.#heap)
+      if (heaps.isHeld(this.#heap)) return
+      heaps.hold(this.#heap, slot)
+    }
+    this.#core.checkViews('dispose', { start: this.start, bytes: this.bytes })
+    unmapHeld(this.#core, this.#range)
+    heaps.remove(this.#heap)
+  }
+
+  toString(): string {
+    const at = `${formatAddress(this.start)}, ${formatBytes(this.bytes)}`
+    return `SharedHeap(${at}${this.#isDisposed || this.#isEnded() ? ', disposed' : ''})`
+  }
+
+  [INSPECT](): string {
+    if (this.#isDisposed || this.#isEnded()) return `${this}`
+    const { map, geometry } = this.#core
+    let mapped = 0
+    for (let at = this.#range.start; at < this.#range.limit; ) {
+      const end = map.runLimit(at, this.#range.limit)
+      if (map.isMapped(at)) mapped += end - at
+      at = end
+    }
+    return `${this} { ${formatBytes(mapped * geometry.bytesInChunk)} committed }`
+  }
+
+  /** True once another thread, or the mapper, ended the heap. */
+  #isEnded(): boolean {
+    const { start, limit } = this.#core.heaps.rangeOf(this.#heap)
+    return start !== this.#range.start || limit !== this.#range.limit
+  }
+
+  #live(): MapperCore {
+    if (this.#isDisposed || this.#isEnded()) throw disposedError()
+    return this.#core
+  }
+
+  #check(offset: number, bytes: number): void {
+    checkInteger('offset', offset, 0, this.bytes - 1)
+    checkInteger('bytes', bytes, 1, this.bytes - offset)
+  }
+
+  #pages(offset: number, bytes: number): number {
+    this.#check(offset, bytes)
+    if (bytes % BYTES_IN_PAGE !== 0) throw outOfRange('bytes', `a multiple of ${BYTES_IN_PAGE}`, bytes)
+    return bytes / BYTES_IN_PAGE
+  }
+}
+
+function checkHandle(handle: SharedHeapHandle): SharedHeapHandle {
+  const isHandle =
+    typeof handle === 'object' &&
+    handle !== null &&
+    handle.kind === 'shared-heap' &&
+    handle.buffer instanceof SharedArrayBuffer &&
+    Number.isSafeInteger(handle.byteOffset) &&
+    Number.isSafeInteger(handle.start) &&
+    Number.isSafeInteger(handle.bytes)
+  if (!isHandle) throw invalidArgType('handle', "a SharedHeap's handle", handle)
+  return handle
+}
+
+/** Reserves; see `SharedHeap`. */
+export function reserveSharedHeap(core: MapperCore, bytes: number, options: SharedHeapOptions): SharedHeap {
+  const { bytesInChunk, mappableBytes } = core.geometry
+  const most = Math.floor((Math.min(constants.MAX_LENGTH, mappableBytes) - BYTES_IN_PAGE) / bytesInChunk - 1)
+  if (typeof bytes !== 'number') throw invalidArgType('bytes', 'a number', bytes)
+  if (!(Number.isSafeInteger(bytes) && bytes >= 1 && bytes <= most * bytesInChunk)) {
+    const limit = formatBytes(most * bytesInChunk)
+    throw outOfRange(
+      'bytes',
+      `an integer, 1 to ${most * bytesInChunk} (${limit}: what this runtime allows)`,
+      bytes,
+    )
+  }
+  const size = Math.ceil(bytes / bytesInChunk) * bytesInChunk
+  const buffer = makeBuffer(size + bytesInChunk + BYTES_IN_PAGE)
+  const base = addressOf(new Uint8Array(buffer, 0, 1))
+  const start = Math.ceil((base + BYTES_IN_PAGE) / bytesInChunk) * bytesInChunk
+  if (start + size > mappableBytes) {
+    const cause = `it must lie below 2 ** ${core.geometry.logMappableBytes}; the engine placed it at ${formatAddress(start)}`
+    throw outOfRange('bytes', `such that ${cause}`, bytes)
+  }
+  const place = { kind: 'shared-heap', buffer, byteOffset: start - base, start, bytes: size } as const
+  const heap = lend(core, place, options)
+  return new SharedHeap(core, heap, place, options, true)
+}
+
+function makeBuffer(bytes: number): SharedArrayBuffer {
+  try {
+    const buffer = new SharedArrayBuffer(0, { maxByteLength: bytes })
+    buffer.grow(bytes)
+    return buffer
+  } catch (cause) {
+    throw Object.assign(
+      new RangeError(
+        `Cannot reserve a shared heap: the engine refused a buffer of ${formatBytes(bytes)}. Ask for less, ` +
+          'or see vm.overcommit_memory and ulimit -v',
+        { cause },
+      ),
+      { code: 'ERR_OUT_OF_RANGE' },
+    )
+  }
+}
+
+/** Takes the pages over and records them; the heap's number. */
+function lend(core: MapperCore, { start, bytes }: SharedHeapHandle, options: SharedHeapOptions): number {
+  const { map, os, heaps, geometry } = core
+  const { annotation, hugePage, guard = true } = options
+  const first = start / geometry.bytesInChunk
+  const range = { start: first, limit: first + bytes / geometry.bytesInChunk }
+  core.enter()
+  try {
+    // The engine has just placed a buffer here: whatever heap was recorded here is gone.
+    if (!heaps.over(range)[Symbol.iterator]().next().done) sweepDeadThreads(core)
+    map.prepare(range)
+    const id = annotation === undefined ? 0 : map.annotations.idOf(annotation.name)
+    const huge = hugePage === HugePageSupport.TransparentHugePages ? HUGE : 0
+    const heap = heaps.add(core.slot, range)
+    core.begin(Intent.Lend, range)
+    const errno = guard ? os.dzmmap(start, bytes, MmapStrategy.Decommit) : 0
+    if (errno < 0) {
+      heaps.remove(heap)
+      core.end()
+      throw core.refused({
+        action: 'reserve',
+        syscall: 'mmap',
+        errno,
+        start,
+        bytes,
+        annotation: annotation?.name,
+      })
+    }
+    const entry = guard ? withState(LENT, QUARANTINED, 0) : withState(LENT | SOFT, QUARANTINED, READ_WRITE)
+    map.set(range, entry, withAnnotation(huge, id))
+    core.restoreHints(range)
+    core.end()
+    return heap
+  } finally {
+    core.leave()
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * The diagnostics channel `mmapper:syscall`: each system call with its arguments, result and duration.
+ * While nobody listens the plain system calls run, and all it costs is one look at a property per
+ * transition. Messages are kept while the lock is held and published after, since subscribers are users'
+ * code. See node:diagnostics_channel.
+ */
+import { errnoName } from './diagnosis.js'
+import type { Syscalls } from './libc.js'
+
+export const SYSCALL_CHANNEL = 'mmapper:syscall'
+
+/** A message on the channel. */
+export interface SyscallMessage {
+  readonly name: keyof Syscalls
+  readonly args: readonly unknown[]
+  /** The result, or `-errno`. */
+  readonly result: number
+  /** The errno's name, where it failed. */
+  readonly error: string | undefined
+  /** Nanoseconds. */
+  readonly duration: number
+}
+
+type Channel = import('node:diagnostics_channel').Channel
+
+export class SyscallTrace {
+  readonly #plain: Syscalls
+  readonly #traced: Syscalls
+  readonly #channel: Channel
+  #messages: SyscallMessage[] = []
+
+  constructor(plain: Syscalls) {
+    this.#plain = plain
+    this.#channel = process.getBuiltinModule('node:diagnostics_channel').channel(SYSCALL_CHANNEL)
+    const traced = Object.entries(plain).map(([name, call]) => [
+      name,
+      this.#wrap(name as keyof Syscalls, call),
+    ])
+    this.#traced = Object.fromEntries(traced) as Syscalls
+  }
+
+  /** The calls to make now: traced ones if somebody listens. */
+  get syscalls(): Syscalls {
+    return this.#channel.hasSubscribers ? this.#traced : this.#plain
+  }
+
+  get pending(): boolean {
+    return this.#messages.length > 0
+  }
+
+  publish(): void {
+    const messages = this.#messages
+    this.#messages = []
+    for (const message of messages) this.#channel.publish(message)
+  }
+
+  #wrap(name: keyof Syscalls, call: (...args: never[]) => number): (...args: never[]) => number {
+    return (...args) => {
+      const begun = process.hrtime.bigint()
+      const result = call(...args)
+      const duration = Number(process.hrtime.bigint() - begun)
+      const error = result < 0 ? errnoName(result) : undefined
+      this.#messages.push({ name, args, result, error, duration })
+      return result
+    }
+  }
+}

@@ -1,0 +1,51 @@
+/** What several test files need: probes, skipping with a reason, and an independent reader of the OS's map. */
+import { readFileSync } from 'node:fs'
+import type { test as uvuTest } from 'uvu'
+
+type Test = typeof uvuTest
+
+/** Registers the test if `possible`; else skips it and says why when the file runs. */
+export function testIf(
+  test: Test,
+  possible: boolean,
+  why: string,
+  name: string,
+  run: () => void | Promise<void>,
+): void {
+  if (possible) test(name, run)
+  else {
+    console.log(`SKIP ${name}: ${why}`)
+    test.skip(name, run)
+  }
+}
+
+export const PAGES_PER_CHUNK = 1024
+export const BYTES_IN_CHUNK = 2 ** 22
+
+/**
+ * Permissions (`rw-p`, …) of the bytes from `start` on as `/proc/self/maps` says, piece by piece; '' where
+ * nothing is mapped. Shares no code with the library.
+ */
+export function osPermissions(
+  start: number,
+  bytes: number,
+): { start: number; bytes: number; permissions: string }[] {
+  const limit = start + bytes
+  const pieces: { start: number; bytes: number; permissions: string }[] = []
+  let at = start
+  const put = (to: number, permissions: string): void => {
+    const last = pieces.at(-1)
+    if (last?.permissions === permissions) pieces[pieces.length - 1] = { ...last, bytes: to - last.start }
+    else pieces.push({ start: at, bytes: to - at, permissions })
+    at = to
+  }
+  for (const line of readFileSync('/proc/self/maps', 'latin1').split('\n')) {
+    const [range = '', permissions = ''] = line.split(' ', 2)
+    const [from = 0, to = 0] = range.split('-').map(hex => Number.parseInt(hex, 16))
+    if (!(to > at) || from >= limit) continue
+    if (from > at) put(from, '')
+    if (at < limit) put(Math.min(to, limit), permissions)
+  }
+  if (at < limit) put(limit, '')
+  return pieces
+}
