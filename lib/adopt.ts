@@ -40,14 +40,15 @@ function adoptRun(core: MapperCore, run: ChunkRange, entry: number, mappings: re
     const isCovered = first !== undefined && first.start === at * bytesInChunk
     const covered = isCovered ? Math.floor(first.limit / bytesInChunk) : at
     if (isCovered && covered > at) {
+      map.prepare({ start: at, limit: covered })
       adoptUniform(core, { start: at, limit: covered }, entry, first.prot)
       at = covered
     } else {
+      map.prepare({ start: at, limit: at + 1 })
       adoptChunk(core, at, entry, mappingsWithin(mappings, at * bytesInChunk, (at + 1) * bytesInChunk))
       at++
     }
   }
-  map.prepare(run)
 }
 
 function adoptUniform(core: MapperCore, run: ChunkRange, entry: number, prot: number): void {

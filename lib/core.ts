@@ -79,17 +79,17 @@ export class MapperCore {
     this.os = new OsMemory(syscalls, layout)
     this.#trace = new SyscallTrace(syscalls)
     this.views = new ViewTable(layout)
-    this.localViews = new LocalViews(this.views)
     this.heaps = new HeapTable(layout)
     this.threads = new ThreadTable(layout, OS_THREADS)
     this.slot = this.threads.attach()
+    this.localViews = new LocalViews(this.views, this.slot)
     this.lock = new SharedLock(layout.words, this.slot, this.threads)
   }
 
   // ── the frame ──
 
   enter(): void {
-    if (this.lock.acquire() === 'orphaned') this.#inherit()
+    if (this.lock.acquire() === 'orphaned' || this.#words[Word.IntentKind] !== Intent.None) this.#inherit()
     this.os.syscalls = this.#trace.syscalls
     if (this.#words[Word.Disposed] === 0) return
     this.lock.release()
@@ -97,8 +97,11 @@ export class MapperCore {
   }
 
   leave(): void {
-    if (this.#words[Word.IntentKind] !== Intent.None) repair(this)
-    this.lock.release()
+    try {
+      if (this.#words[Word.IntentKind] !== Intent.None) repair(this)
+    } finally {
+      this.lock.release()
+    }
     if (this.#trace.pending) this.#trace.publish()
   }
 

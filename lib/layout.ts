@@ -75,6 +75,7 @@ export const Num = {
   IntentStart: 4,
   IntentLimit: 5,
   IntentBytes: 6,
+  IntentSize: 7,
   /** Chunks by category: mapped, quarantined, foreign (see `entry.ts`). */
   Totals: 8,
   /** Calls made, in the order of `SYSCALL_NAMES`. */

@@ -31,12 +31,14 @@ const keyOf = (start: number, bytes: number): string => `${start}+${bytes}`
 
 export class LocalViews {
   readonly #table: ViewTable
+  readonly #slot: number
   readonly #byRange = new Map<string, Entry>()
   readonly #byView = new WeakMap<ArrayBuffer, Entry>()
   readonly #dropped = new FinalizationRegistry<Entry>(entry => this.#forget(entry))
 
-  constructor(table: ViewTable) {
+  constructor(table: ViewTable, slot: number) {
     this.#table = table
+    this.#slot = slot
   }
 
   /** Entries of this thread in the shared table. */
@@ -49,11 +51,11 @@ export class LocalViews {
   }
 
   /** Makes a view and records it; under the lock, arguments checked. */
-  make(slot: number, range: ByteRange): ArrayBuffer {
+  make(range: ByteRange): ArrayBuffer {
     const key = keyOf(range.start, range.bytes)
     const stale = this.#byRange.get(key)
     if (stale !== undefined) this.#forget(stale)
-    const index = this.#table.add(slot, range)
+    const index = this.#table.add(this.#slot, range)
     const view = viewMemory(range.start, range.bytes)
     const entry = { start: range.start, bytes: range.bytes, ref: new WeakRef(view), index }
     this.#byRange.set(key, entry)
@@ -101,6 +103,6 @@ export class LocalViews {
     if (this.#byRange.get(key) !== entry) return
     this.#byRange.delete(key)
     this.#dropped.unregister(entry)
-    this.#table.remove(entry.index)
+    this.#table.remove(this.#slot, entry.index)
   }
 }

@@ -118,8 +118,9 @@ export class OsMemory {
     if (known !== undefined) return known
     const number = this.platform.advice[advice]
     if (number !== undefined) this.#numbers[MADVISE]!++
-    const result = number === undefined ? -1 : this.syscalls.madvise(0, 0, number)
-    this.#advice.set(advice, result === 0)
+    const { EINVAL } = this.platform
+    const result = number === undefined ? -EINVAL : this.syscalls.madvise(0, 0, number)
+    if (result === 0 || result === -EINVAL) this.#advice.set(advice, result === 0)
     return result === 0
   }
 

@@ -139,7 +139,7 @@ export function view(core: MapperCore, start: number, bytes: number): ArrayBuffe
         throw core.stateError('view', pages.chunks, MapState.Mapped, cause)
       }
     }
-    return core.localViews.make(core.slot, pages)
+    return core.localViews.make(pages)
   } finally {
     core.leave()
   }

@@ -7,7 +7,7 @@
  * slab and more are aligned to slabs if there is room: their states are then single words of the chunk map.
  */
 import type { MapperCore } from './core.js'
-import { HUGE, QUARANTINED, STATE_MASK, UNMAPPED, withAnnotation, withState } from './entry.js'
+import { HUGE, QUARANTINED, SOFT, STATE_MASK, UNMAPPED, withAnnotation, withState } from './entry.js'
 import { Intent } from './intent.js'
 import { CHUNKS_PER_SLAB, Num } from './layout.js'
 import { HugePageSupport, MapState, MmapStrategy } from './policy.js'
@@ -51,11 +51,14 @@ function attributesFor(core: MapperCore, { annotation, hugePage }: MapOptions): 
   return withAnnotation(hugePage === HugePageSupport.TransparentHugePages ? HUGE : 0, id)
 }
 
+/** What makes a run here and in `repair.ts`. */
+const RUN_MASK = STATE_MASK | SOFT
+
 function reserveRuns(core: MapperCore, range: ChunkRange, attributes: number, options: MapOptions): void {
   const { map, os } = core
   core.begin(Intent.Quarantine, range, 0, attributes & ~HUGE)
   for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit, STATE_MASK)
+    const end = map.runLimit(at, range.limit, RUN_MASK)
     const { start, bytes } = core.byteRange({ start: at, limit: end })
     const errno = map.entryAt(at) === 0 ? os.dzmmap(start, bytes, MmapStrategy.Quarantine) : 0
     if (errno < 0) {
@@ -68,7 +71,7 @@ function reserveRuns(core: MapperCore, range: ChunkRange, attributes: number, op
     at = end
   }
   for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit, STATE_MASK)
+    const end = map.runLimit(at, range.limit, RUN_MASK)
     if (map.entryAt(at) === 0) record(core, { start: at, limit: end }, attributes)
     at = end
   }
@@ -152,7 +155,10 @@ function tryAt(core: MapperCore, start: number, bytes: number, attributes: numbe
   map.prepare(range)
   core.begin(Intent.Quarantine, range, 0, attributes & ~HUGE)
   const errno = os.dzmmap(start, bytes, MmapStrategy.Quarantine)
-  if (errno === 0) record(core, range, attributes)
+  if (errno === 0) {
+    core.step()
+    record(core, range, attributes)
+  }
   core.end()
   return errno === 0
 }
@@ -163,7 +169,8 @@ function reserve(core: MapperCore, bytes: number, align: number, attributes: num
   const extra = (1 + (core.slot % 15)) * geometry.bytesInOsPage
   const total = bytes + align + extra
   layout.numbers[Num.IntentBytes] = total
-  core.begin(Intent.QuarantineAnywhere, { start: 0, limit: 0 })
+  layout.numbers[Num.IntentSize] = bytes
+  core.begin(Intent.QuarantineAnywhere, { start: 0, limit: 0 }, 0, attributes & ~HUGE)
   try {
     const found = os.dzmmapAnywhere(total, MmapStrategy.Quarantine)
     layout.numbers[Num.IntentStart] = found

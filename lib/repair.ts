@@ -6,12 +6,12 @@
  * | kind | the chunk map meanwhile | repair |
  * | --- | --- | --- |
  * | Map, Quarantine | unchanged until all calls are made, then published run by run | see below |
- * | QuarantineAnywhere | unchanged | given back: nobody learned the address |
+ * | QuarantineAnywhere | unchanged, then published | given back: nobody learned the address; or published |
  * | Decommit | Quarantined, marked FOREIGN | completed; it can be repeated |
  * | Unmap | Retiring, then Unmapped segment by segment | completed; see below |
  * | Protect | unchanged | protections adopted from the OS |
  * | Mark | changed run by run | completed |
- * | Lend | unchanged | nothing: the engine frees the buffer with the thread |
+ * | Lend | unchanged, then published | the heap is forgotten: the engine frees the buffer that nobody got |
  *
  * **Map, Quarantine.** Quarantined chunks are ours whatever happened: the OS says whether `mprotect` took
  * place. Unmapped ones may hold what `mmap` just gave us, or somebody else's memory over which it would
@@ -79,6 +79,9 @@ export function repair(core: MapperCore): void {
     case Intent.Mark:
       markRuns(core, range)
       break
+    case Intent.Lend:
+      repairLend(core, range)
+      break
   }
   core.map.recount()
   core.end()
@@ -140,7 +143,13 @@ function repairAnywhere(core: MapperCore): void {
     }
     return
   }
-  if (core.map.entryAt(Math.floor(numbers[Num.IntentLimit]! / core.geometry.bytesInChunk)) !== 0) return
+  const first = Math.floor(numbers[Num.IntentLimit]! / core.geometry.bytesInChunk)
+  if (first < core.map.chunks && core.map.entryAt(first) !== 0) {
+    // It was being published: all of it is there.
+    const run = { start: first, limit: first + numbers[Num.IntentSize]! / core.geometry.bytesInChunk }
+    core.map.set(run, withState(0, QUARANTINED, NO_ACCESS), withAnnotation(0, words[Word.IntentAnnotation]!))
+    return
+  }
   for (const { start, limit, prot, anonymous } of mappingsWithin(mappings, found, found + total)) {
     if (anonymous && prot === NO_ACCESS) os.release(start, limit - start)
   }
@@ -244,6 +253,11 @@ export function sweepDeadThreads(core: MapperCore, mayForget: (heap: number) => 
 function forgetSlot(core: MapperCore, slot: number): void {
   const { heaps } = core
   for (let heap = 0; heap < heaps.limit; heap++) if (heaps.isUsed(heap)) heaps.drop(heap, slot)
+}
+
+function repairLend(core: MapperCore, range: ChunkRange): void {
+  const heap = core.heaps.find(range)
+  if (heap >= 0) forgetHeap(core, heap)
 }
 
 /** The engine has freed the buffer with its last reference: its addresses are nobody's of ours. */

@@ -139,6 +139,9 @@ export class TwoLevelTable {
   #fillPart(slab: number, start: number, limit: number, value: number): void {
     const word = this.#words[slab]!
     if (word === value) return
+    if (word >= 0 && this.#owners[slab] === 0 && !this.prepare(start, limit)) {
+      throw new RangeError('The chunk map was changed without room prepared')
+    }
     const cells = this.#cells
     const unit = word < 0 ? ~word : this.#owners[slab]! - 1
     const base = unit << this.#logCellsInUnit

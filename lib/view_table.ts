@@ -31,7 +31,8 @@ export class ViewTable {
     const limit = this.#words[Word.ViewLimit]!
     let index = limit
     if (this.count < limit) index = this.#threads.subarray(0, limit).indexOf(0)
-    if (index < 0 || index >= MOST_VIEWS) {
+    if (index < 0) index = limit
+    if (index >= MOST_VIEWS) {
       throw new MmapperError(
         'ERR_MMAPPER_EXHAUSTED',
         `Cannot make another view: ${MOST_VIEWS} are alive. Call releaseView() for those that are done`,
@@ -45,9 +46,10 @@ export class ViewTable {
     return index
   }
 
-  remove(index: number): void {
-    Atomics.store(this.#threads, index, 0)
-    Atomics.sub(this.#words, Word.ViewCount, 1)
+  /** Ends the entry of `slot`; the count follows, so that it is never less than what is alive. */
+  remove(slot: number, index: number): void {
+    if (Atomics.compareExchange(this.#threads, index, slot + 1, 0) === slot + 1)
+      Atomics.sub(this.#words, Word.ViewCount, 1)
   }
 
   /** Views of other slots than `slot` that overlap the range. */
@@ -66,13 +68,10 @@ export class ViewTable {
     return found
   }
 
-  /** Removes all entries of a slot whose thread is gone, and counts afresh. */
+  /** Removes all entries of a slot that is ending, or whose thread is gone. */
   forget(slot: number): void {
-    let live = 0
     for (let index = 0; index < this.#words[Word.ViewLimit]!; index++) {
-      if (this.#threads[index] === slot + 1) Atomics.store(this.#threads, index, 0)
-      if (this.#threads[index] !== 0) live++
+      if (this.#threads[index] === slot + 1) this.remove(slot, index)
     }
-    Atomics.store(this.#words, Word.ViewCount, live)
   }
 }
