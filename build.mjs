@@ -34,6 +34,8 @@ await Promise.all([
     ...shared,
     bundle: true,
     splitting: true,
+    // Writes constants as literals where they are used; see lib/entry_bits.ts.
+    minifySyntax: true,
     sourcesContent: false,
     entryPoints: ['lib/index.ts', 'lib/cli.ts'].filter(file => existsSync(file)),
     outdir: 'dist',

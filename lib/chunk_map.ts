@@ -22,13 +22,19 @@ import {
   withTable,
 } from './entry.js'
 import { MmapperError } from './errors.js'
-import { CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB, Num, type SharedLayout, Word } from './layout.js'
+import {
+  CHUNK_IN_SLAB,
+  CHUNKS_PER_SLAB,
+  LOG_CHUNKS_PER_SLAB,
+  Num,
+  type SharedLayout,
+  Word,
+} from './layout.js'
 import { PageTables } from './page_tables.js'
 import type { ChunkRange } from './range.js'
 import { TwoLevelTable } from './two_level_table.js'
 
 const ALL_BITS = -1
-const CHUNK_IN_SLAB = CHUNKS_PER_SLAB - 1
 const STATES_OF_FOUR = STATE_MASK * 0x01010101
 const FOUR_MAPPED = MAPPED * 0x01010101
 

@@ -21,6 +21,8 @@
 export const LOG_CHUNKS_PER_SLAB = 13
 /** A slab is the second-level table: at the default granularity it covers 32 GiB. */
 export const CHUNKS_PER_SLAB = 2 ** LOG_CHUNKS_PER_SLAB
+/** The bits of a chunk number that say which of its slab it is. */
+export const CHUNK_IN_SLAB = CHUNKS_PER_SLAB - 1
 
 export const BYTES_IN_UNIT = 8192
 const MOST_UNITS = 8192

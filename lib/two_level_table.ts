@@ -22,7 +22,7 @@
  * **Exhaustion.** `prepare` gets the units that a later `fill` needs, so a change that cannot be
  * recorded is refused before anything is done. Fills below it cannot fail.
  */
-import { CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB, Word } from './layout.js'
+import { CHUNK_IN_SLAB, CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB, Word } from './layout.js'
 
 export interface TableParts {
   readonly words: Int32Array
@@ -38,7 +38,6 @@ export interface TableParts {
 
 /** A witness of a unit that nothing was written to yet: it is zero, and need not be touched to be zeroed. */
 const FRESH = -1
-const CHUNK_IN_SLAB = CHUNKS_PER_SLAB - 1
 
 export class TwoLevelTable {
   readonly #words: Int32Array
