@@ -2,11 +2,12 @@
  * What this mapper knows of every chunk of the address space: two sparse tables (state bytes and
  * attribute words), page tables for chunks with differing pages, and totals that follow every change.
  *
- * Readers (`isMapped`, `entryAt`, `areAllMapped`) take no lock and allocate nothing. All else is for the
+ * Readers (`entryAt`, `areAllMapped`, and those of `reader`) take no lock and allocate nothing. All else is for the
  * holder of the lock. Totals are changed together with the states, under the lock; a thread that dies in
  * between leaves them wrong, and `recount` makes them right again from the states.
  */
 import { AnnotationTable } from './annotation_table.js'
+import { type ChunkReader, createChunkReader } from './chunk_reader.js'
 import {
   annotationOf,
   CATEGORIES,
@@ -22,32 +23,21 @@ import {
   withTable,
 } from './entry.js'
 import { MmapperError } from './errors.js'
-import {
-  CHUNK_IN_SLAB,
-  CHUNKS_PER_SLAB,
-  LOG_CHUNKS_PER_SLAB,
-  Num,
-  type SharedLayout,
-  Word,
-} from './layout.js'
+import { CHUNKS_PER_SLAB, Num, type SharedLayout, Word } from './layout.js'
 import { PageTables } from './page_tables.js'
 import type { ChunkRange } from './range.js'
 import { TwoLevelTable } from './two_level_table.js'
 
 const ALL_BITS = -1
-const STATES_OF_FOUR = STATE_MASK * 0x01010101
-const FOUR_MAPPED = MAPPED * 0x01010101
 
 export class ChunkMap {
   readonly pages: PageTables
   readonly annotations: AnnotationTable
+  readonly reader: ChunkReader
   readonly chunks: number
   readonly pagesInChunk: number
   readonly #states: TwoLevelTable
   readonly #attributes: TwoLevelTable
-  readonly #stateWords: Int32Array
-  readonly #stateCells: Uint8Array
-  readonly #fourCells: Int32Array
   readonly #header: Int32Array
   readonly #numbers: Float64Array
   readonly #totals: Float64Array
@@ -55,6 +45,7 @@ export class ChunkMap {
   constructor(layout: SharedLayout) {
     this.chunks = 2 ** (layout.logMappableBytes - layout.logGranularity)
     this.pagesInChunk = layout.pagesInChunk
+    this.reader = createChunkReader(layout)
     this.pages = new PageTables(layout)
     this.annotations = new AnnotationTable(layout)
     const common = { header: layout.words, units: layout.units, chunks: this.chunks }
@@ -74,50 +65,18 @@ export class ChunkMap {
       cells: layout.poolWords,
       unitsPerSlab: 4,
     })
-    this.#stateWords = layout.stateWords
-    this.#stateCells = layout.pool
-    this.#fourCells = layout.poolWords
     this.#header = layout.words
     this.#numbers = layout.numbers
     this.#totals = layout.annotationTotals
   }
 
-  /** The hot read: two loads. `chunk` is in range. */
-  isMapped(chunk: number): boolean {
-    const word = this.#stateWords[chunk >>> LOG_CHUNKS_PER_SLAB]!
-    const entry =
-      word >= 0 ? word : this.#stateCells[(~word << LOG_CHUNKS_PER_SLAB) + (chunk & CHUNK_IN_SLAB)]!
-    return (entry & STATE_MASK) === MAPPED
-  }
-
-  /** True if every chunk is Mapped; four chunks a look, a uniform slab one look. No lock. */
+  /** True if every chunk is Mapped. No lock. */
   areAllMapped(start: number, limit: number): boolean {
-    let at = start
-    while (at < limit) {
-      const slab = at >>> LOG_CHUNKS_PER_SLAB
-      const slabLimit = Math.min(limit, (slab + 1) * CHUNKS_PER_SLAB)
-      const word = this.#stateWords[slab]!
-      if (word >= 0) {
-        if ((word & STATE_MASK) !== MAPPED) return false
-      } else if (
-        !this.#cellsAreMapped((~word << LOG_CHUNKS_PER_SLAB) - slab * CHUNKS_PER_SLAB, at, slabLimit)
-      ) {
-        return false
-      }
-      at = slabLimit
-    }
-    return true
+    return this.reader.areAllMapped(start, limit)
   }
 
-  #cellsAreMapped(base: number, start: number, limit: number): boolean {
-    const cells = this.#stateCells
-    const fours = this.#fourCells
-    let at = base + start
-    const end = base + limit
-    for (; at < end && (at & 3) !== 0; at++) if ((cells[at]! & STATE_MASK) !== MAPPED) return false
-    for (; at + 4 <= end; at += 4) if ((fours[at >>> 2]! & STATES_OF_FOUR) !== FOUR_MAPPED) return false
-    for (; at < end; at++) if ((cells[at]! & STATE_MASK) !== MAPPED) return false
-    return true
+  isMapped(chunk: number): boolean {
+    return (this.entryAt(chunk) & STATE_MASK) === MAPPED
   }
 
   entryAt(chunk: number): number {

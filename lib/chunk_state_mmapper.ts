@@ -1,12 +1,12 @@
 /**
  * The mapper: arguments are checked here, reads are answered here, transitions are the verbs' (a file each).
  */
-import type { ChunkMap } from './chunk_map.js'
+import type { ChunkReader } from './chunk_reader.js'
 import { disposedError, forgetCore, MapperCore, registerCore } from './core.js'
 import { decommit } from './decommit.js'
 import { dispose } from './dispose.js'
 import { ensureMapped } from './ensure_mapped.js'
-import { stateName } from './entry.js'
+import { MAPPED, STATE_MASK, stateName } from './entry.js'
 import { invalidArgType, outOfRange } from './errors.js'
 import { inspectMmapper } from './inspect.js'
 import { SharedLayout, Word } from './layout.js'
@@ -15,7 +15,7 @@ import { markAsMapped } from './mark.js'
 import type { Discrepancy, Mmapper, MmapperHandle, MmapperOptions, MmapperStats, Run } from './mmapper.js'
 import { osPageSize } from './os_memory.js'
 import { advise, protect, releaseView, view } from './pages.js'
-import { MapState, MemoryAdvice, MmapProtection } from './policy.js'
+import { type MapState, MemoryAdvice, MmapProtection } from './policy.js'
 import { quarantine, quarantineAnywhere } from './quarantine.js'
 import type { Address } from './range.js'
 import { sweepDeadThreads } from './repair.js'
@@ -42,11 +42,10 @@ export class ChunkStateMmapper implements Mmapper {
   readonly granularity: number
   readonly logMappableBytes: number
   readonly #geometry: Geometry
-  readonly #chunksPerByte: number
-  #map: ChunkMap
   #core: MapperCore | undefined
-  /** Addresses from here on are not mappable; 0 once disposed, so that the hot read needs no other check. */
-  #mappableLimit: number
+  readonly #areAllMapped: ChunkReader['areAllMapped']
+  /** Throws once disposed, so that the hot read needs no check of its own. */
+  #entryAt: ChunkReader['entryAt']
 
   constructor(options: MmapperOptions = {}, attached?: { [ATTACH]: SharedLayout }) {
     if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
@@ -54,13 +53,12 @@ export class ChunkStateMmapper implements Mmapper {
     const layout = attached?.[ATTACH] ?? SharedLayout.create(checkLayout(options, syscalls))
     const core = new MapperCore(layout, syscalls)
     this.#core = core
-    this.#map = core.map
+    this.#entryAt = core.map.reader.entryAt
+    this.#areAllMapped = core.map.reader.areAllMapped
     this.#geometry = core.geometry
     this.logGranularity = layout.logGranularity
     this.granularity = core.geometry.bytesInChunk
     this.logMappableBytes = layout.logMappableBytes
-    this.#chunksPerByte = 1 / core.geometry.bytesInChunk
-    this.#mappableLimit = core.geometry.mappableBytes
     registerCore(this, core)
     if (attached === undefined) layout.words[Word.Creator] = core.slot + 1
     else this.#settle(core)
@@ -101,23 +99,11 @@ export class ChunkStateMmapper implements Mmapper {
   // ── reads: no lock, no system call, no allocation ──
 
   isMappedAddress(address: Address): boolean {
-    if (typeof address !== 'number' || !(address >= 0 && address < this.#mappableLimit))
-      return this.#outside()
-    return Math.floor(address) === address && this.#map.isMapped((address * this.#chunksPerByte) >>> 0)
+    return (this.#entryAt(address) & STATE_MASK) === MAPPED
   }
 
   stateAt(address: Address): MapState {
-    if (typeof address !== 'number' || !(address >= 0 && address < this.#mappableLimit)) {
-      this.#outside()
-      return MapState.Unmapped
-    }
-    if (Math.floor(address) !== address) return MapState.Unmapped
-    return stateName(this.#map.entryAt((address * this.#chunksPerByte) >>> 0))
-  }
-
-  #outside(): false {
-    this.#live()
-    return false
+    return stateName(this.#entryAt(address))
   }
 
   // ── transitions ──
@@ -151,7 +137,7 @@ export class ChunkStateMmapper implements Mmapper {
     const core = this.#live()
     const range = this.#geometry.chunksAround(start, pages)
     const checked = checkMapOptions(options)
-    if (!this.#map.areAllMapped(range.start, range.limit)) ensureMapped(core, range, checked)
+    if (!this.#areAllMapped(range.start, range.limit)) ensureMapped(core, range, checked)
   }
 
   decommit(start: Address, pages: number): void {
@@ -230,13 +216,17 @@ export class ChunkStateMmapper implements Mmapper {
     dispose(this.#core)
     forgetCore(this)
     this.#core = undefined
-    this.#mappableLimit = 0
+    this.#entryAt = refuseDisposed
   }
 
   #live(): MapperCore {
     if (this.#core === undefined) throw disposedError()
     return this.#core
   }
+}
+
+function refuseDisposed(): never {
+  throw disposedError()
 }
 
 /** A mapper of its own address ranges; see `ChunkStateMmapper`. */

@@ -1,0 +1,65 @@
+/**
+ * The reads of the chunk map that take no lock, for the hot paths: two loads, no allocation.
+ *
+ * They are closures, not methods, because of what an engine makes of them: it knows a closure's captured
+ * constants and writes them (the arrays' addresses and lengths, the factor) into the code of the caller. Fields
+ * of an object would be loaded and their types checked at every call.
+ */
+import { MAPPED, STATE_MASK, UNMAPPED } from './entry.js'
+import { CHUNK_IN_SLAB, CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB, type SharedLayout } from './layout.js'
+import type { Address } from './range.js'
+
+const STATES_OF_FOUR = STATE_MASK * 0x01010101
+const FOUR_MAPPED = MAPPED * 0x01010101
+
+export interface ChunkReader {
+  /** The state byte of the chunk at `address`; `UNMAPPED` for anything that is no mappable address. */
+  entryAt(address: Address): number
+  /** True if every chunk of a range is Mapped; four chunks a look, a uniform slab one look. */
+  areAllMapped(start: number, limit: number): boolean
+}
+
+export function createChunkReader(layout: SharedLayout): ChunkReader {
+  const words = layout.stateWords
+  const cells = layout.pool
+  const fours = layout.poolWords
+  const chunksPerByte = 2 ** -layout.logGranularity
+  const mappableBytes = 2 ** layout.logMappableBytes
+
+  return {
+    entryAt(address) {
+      if (typeof address !== 'number' || !(address >= 0 && address < mappableBytes)) return UNMAPPED
+      if (Math.floor(address) !== address) return UNMAPPED
+      const chunk = (address * chunksPerByte) >>> 0
+      const word = words[chunk >>> LOG_CHUNKS_PER_SLAB]!
+      return word >= 0 ? word : cells[(~word << LOG_CHUNKS_PER_SLAB) + (chunk & CHUNK_IN_SLAB)]!
+    },
+
+    areAllMapped(start, limit) {
+      for (let at = start; at < limit; ) {
+        const slab = at >>> LOG_CHUNKS_PER_SLAB
+        const slabLimit = Math.min(limit, (slab + 1) * CHUNKS_PER_SLAB)
+        const word = words[slab]!
+        if (word >= 0) {
+          if ((word & STATE_MASK) !== MAPPED) return false
+        } else {
+          const base = (~word - slab) << LOG_CHUNKS_PER_SLAB
+          if (!cellsAreMapped(cells, fours, base + at, base + slabLimit)) return false
+        }
+        at = slabLimit
+      }
+      return true
+    },
+  }
+}
+
+function cellsAreMapped(cells: Uint8Array, fours: Int32Array, start: number, limit: number): boolean {
+  let at = start
+  for (; at < limit && (at & 3) !== 0; at++) if ((cells[at]! & STATE_MASK) !== MAPPED) return false
+  const lastFour = limit >>> 2
+  for (let four = at >>> 2; four < lastFour; four++) {
+    if ((fours[four]! & STATES_OF_FOUR) !== FOUR_MAPPED) return false
+  }
+  for (at = Math.max(at, limit & ~3); at < limit; at++) if ((cells[at]! & STATE_MASK) !== MAPPED) return false
+  return true
+}
