@@ -18,7 +18,7 @@ import { advise, protect, releaseView, view } from './pages.js'
 import { type MapState, MemoryAdvice, MmapProtection } from './policy.js'
 import { quarantine, quarantineAnywhere } from './quarantine.js'
 import type { Address } from './range.js'
-import { sweepDeadThreads } from './repair.js'
+import { clearSlot, sweepDeadThreads } from './repair.js'
 import { auditOf, runsOf, statsOf } from './report.js'
 import { reserveSharedHeap, type SharedHeap, type SharedHeapOptions } from './shared_heap.js'
 import { unmap } from './unmap.js'
@@ -60,21 +60,25 @@ export class ChunkStateMmapper implements Mmapper {
     this.granularity = core.geometry.bytesInChunk
     this.logMappableBytes = layout.logMappableBytes
     registerCore(this, core)
-    if (attached === undefined) layout.words[Word.Creator] = core.slot + 1
+    if (attached === undefined) layout.words[Word.Creator] = core.ticket
     else this.#settle(core)
   }
 
-  /** Slots of dead threads are freed when somebody attaches, so that they never run out. */
+  /**
+   * Slots of dead threads are freed when somebody attaches, so that they never run out. The own one may have
+   * been a dead thread's: what that held is cleared.
+   */
   #settle(core: MapperCore): void {
     try {
       core.enter()
       try {
+        clearSlot(core, core.slot)
         sweepDeadThreads(core)
       } finally {
         core.leave()
       }
     } catch (error) {
-      core.threads.detach(core.slot)
+      core.threads.abandon(core.slot)
       forgetCore(this)
       throw error
     }

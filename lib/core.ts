@@ -60,6 +60,7 @@ export class MapperCore {
   readonly geometry: Geometry
   readonly threads: ThreadTable
   readonly slot: number
+  readonly ticket: number
   readonly views: ViewTable
   readonly localViews: LocalViews
   readonly heaps: HeapTable
@@ -82,14 +83,17 @@ export class MapperCore {
     this.heaps = new HeapTable(layout)
     this.threads = new ThreadTable(layout, OS_THREADS)
     this.slot = this.threads.attach()
+    this.ticket = this.threads.ticketOf(this.slot)
     this.localViews = new LocalViews(this.views, this.slot)
-    this.lock = new SharedLock(layout.words, this.slot, this.threads)
+    this.lock = new SharedLock(layout.words, this.ticket, this.threads)
   }
 
   // ── the frame ──
 
   enter(): void {
-    if (this.lock.acquire() === 'orphaned' || this.#words[Word.IntentKind] !== Intent.None) this.#inherit()
+    const isOrphaned = this.lock.acquire() === 'orphaned'
+    // An intent in a lock that was free: the repair failed then, and is owed still.
+    if (isOrphaned || this.#words[Word.IntentKind] !== Intent.None) this.#inherit()
     this.os.syscalls = this.#trace.syscalls
     if (this.#words[Word.Disposed] === 0) return
     this.lock.release()
@@ -101,8 +105,8 @@ export class MapperCore {
       if (this.#words[Word.IntentKind] !== Intent.None) repair(this)
     } finally {
       this.lock.release()
+      if (this.#trace.pending) this.#trace.publish()
     }
-    if (this.#trace.pending) this.#trace.publish()
   }
 
   begin(kind: Intent, { start, limit }: ChunkRange, protection = 0, annotation = 0): void {
@@ -202,7 +206,7 @@ export class MapperCore {
   /** Throws if a view that cannot be detached from here covers the range. */
   checkViews(operation: string, range: ByteRange): void {
     const here = this.localViews.stuckOver(range)
-    if (here.length === 0 && this.views.count === this.localViews.count) return
+    if (here.length === 0 && !this.views.hasOthers(this.slot)) return
     let others = this.views.othersOver(this.slot, range)
     if (others.some(({ slot }) => !this.threads.isAlive(slot))) {
       sweepDeadThreads(this)

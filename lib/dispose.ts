@@ -15,8 +15,7 @@ export function dispose(core: MapperCore): void {
   try {
     sweepDeadThreads(core)
     const others = othersOf(core)
-    const creator = words[Word.Creator]! - 1
-    const isCreator = creator === core.slot
+    const isCreator = words[Word.Creator] === core.ticket
     if (isCreator && others.length > 0) throw attachedError(core, others)
     if (isCreator || others.length === 0) {
       end(core)

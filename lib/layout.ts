@@ -5,7 +5,7 @@
  * ```
  *   words       Int32    the lock, the intent in progress, table sizes        (Word)
  *   numbers     Float64  configuration, totals, counters                      (Num)
- *   threads     who is attached: OS thread id, start time, worker id
+ *   threads     who is attached: OS thread id, start time, worker id, generation, number of views
  *   heaps       engine-owned ranges and which threads hold their buffer
  *   views       live ArrayBuffers over the memory, of all threads
  *   annotations names, 80 bytes each, and totals by name
@@ -51,14 +51,14 @@ export const Word = {
   NextTable: 7,
   FreeTables: 8,
   ViewLimit: 9,
-  ViewCount: 10,
   HeapLimit: 11,
   AnnotationLimit: 12,
   ThreadLimit: 13,
+  /** The creator's ticket. */
   Creator: 14,
-  /** 0 free, else the owner's thread slot + 1, with `CONTENDED` while somebody waits. */
+  /** 0 free, else the owner's ticket (`thread_table.ts`), with `CONTENDED` while somebody waits. */
   Lock: 16,
-  /** 0, or the slot + 1 of a waiter to whom the next turn belongs. */
+  /** 0, or the ticket of a waiter to whom the next turn belongs. */
   Priority: 32,
   /** What the lock's holder is about to do: 0 nothing, else an `Intent`. */
   IntentKind: 48,
@@ -101,6 +101,10 @@ export class SharedLayout {
   readonly threadIds: Int32Array
   readonly threadWorkers: Int32Array
   readonly threadStarts: Float64Array
+  /** How often a slot was taken. */
+  readonly threadGenerations: Int32Array
+  /** Views by thread slot: never fewer than the slot has. */
+  readonly viewCounts: Int32Array
   /** Start and limit chunk by heap; start = limit = 0 where free. */
   readonly heapRanges: Float64Array
   /** 128 bits by heap: which thread slots hold the buffer. */
@@ -147,7 +151,7 @@ export class SharedLayout {
     }
     const words = place(4 * WORDS)
     const numbers = place(8 * NUMBERS)
-    const threads = place(16 * MOST_THREADS)
+    const threads = place(24 * MOST_THREADS)
     const heaps = place(32 * MOST_HEAPS)
     const viewThreads = place(4 * MOST_VIEWS)
     const viewRanges = place(16 * MOST_VIEWS)
@@ -166,6 +170,8 @@ export class SharedLayout {
     this.threadIds = new Int32Array(memory, threads, MOST_THREADS)
     this.threadWorkers = new Int32Array(memory, threads + 4 * MOST_THREADS, MOST_THREADS)
     this.threadStarts = new Float64Array(memory, threads + 8 * MOST_THREADS, MOST_THREADS)
+    this.threadGenerations = new Int32Array(memory, threads + 16 * MOST_THREADS, MOST_THREADS)
+    this.viewCounts = new Int32Array(memory, threads + 20 * MOST_THREADS, MOST_THREADS)
     this.heapRanges = new Float64Array(memory, heaps, 2 * MOST_HEAPS)
     this.heapHolders = new Int32Array(memory, heaps + 16 * MOST_HEAPS, 4 * MOST_HEAPS)
     this.viewThreads = new Int32Array(memory, viewThreads, MOST_VIEWS)

@@ -41,11 +41,6 @@ export class LocalViews {
     this.#slot = slot
   }
 
-  /** Entries of this thread in the shared table. */
-  get count(): number {
-    return this.#byRange.size
-  }
-
   get(start: number, bytes: number): ArrayBuffer | undefined {
     return this.#byRange.get(keyOf(start, bytes))?.ref.deref()
   }

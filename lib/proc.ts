@@ -86,13 +86,19 @@ export function mappingsWithin(mappings: readonly OsMapping[], start: number, li
   return found
 }
 
-/** Field 22 of `stat`: when the thread started, in clock ticks since boot. */
+/**
+ * Flag in field 9 of `stat` (include/linux/sched.h) of a thread that runs no more code of ours. Who joins a
+ * thread may go on before it has left `/proc`.
+ */
+const PF_EXITING = 4
+
+/** Field 22 of `stat`: when the thread started, in clock ticks since boot. Undefined for one that is gone. */
 function startTimeOf(id: number): number | undefined {
   const stat = readText(`/proc/self/task/${id}/stat`)
   if (stat === undefined) return undefined
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  // A zombie thread runs no more code.
-  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19])
+  const isEnding = fields[0] === 'Z' || fields[0] === 'X' || (Number(fields[6]) & PF_EXITING) !== 0
+  return isEnding ? undefined : Number(fields[19])
 }
 
 /** Where there is no `/proc`: worker ids are never used again, but a thread's death cannot be seen. */

@@ -233,25 +233,27 @@ function holdsAll(core: MapperCore, range: ChunkRange): boolean {
 }
 
 /**
- * Clears what dead threads held: views, priority, slots, and heaps that nobody holds any more, if `mayForget`
- * them. With the lock held.
+ * Clears what dead threads held: views, slots, and heaps that nobody holds any more, if `mayForget` them.
+ * With the lock held. A slot is freed last: a sweep that dies is done again by the next.
  */
 export function sweepDeadThreads(core: MapperCore, mayForget: (heap: number) => boolean = () => true): void {
-  const { threads, views, heaps } = core
+  const { threads, heaps } = core
   for (let slot = 0; slot < threads.limit; slot++) {
-    if (!threads.isTaken(slot) || threads.isAlive(slot)) continue
-    forgetSlot(core, slot)
-    core.lock.forget(slot)
-    views.forget(slot)
-    threads.detach(slot)
+    const occupant = threads.occupantOf(slot)
+    if (occupant === 0 || threads.isAlive(slot)) continue
+    // Nobody who takes the slot over now holds anything yet: that needs the lock.
+    clearSlot(core, slot)
+    threads.vacate(slot, occupant)
   }
   for (let heap = 0; heap < heaps.limit; heap++) {
     if (heaps.isUsed(heap) && !heaps.isHeld(heap) && mayForget(heap)) forgetHeap(core, heap)
   }
 }
 
-function forgetSlot(core: MapperCore, slot: number): void {
-  const { heaps } = core
+/** Clears what a slot holds. */
+export function clearSlot(core: MapperCore, slot: number): void {
+  const { heaps, views } = core
+  views.forget(slot)
   for (let heap = 0; heap < heaps.limit; heap++) if (heaps.isUsed(heap)) heaps.drop(heap, slot)
 }
 

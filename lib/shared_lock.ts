@@ -2,9 +2,10 @@
  * The lock of a mapper: a futex-style mutex over shared memory that survives the death of its owner.
  *
  * ```
- *   Lock      0 free │ slot+1 held │ slot+1 | CONTENDED held, and somebody may be waiting
- *   Priority  0      │ slot+1 of a waiter who waited too long: nobody else may take a free lock
+ *   Lock      0 free │ ticket held │ ticket | CONTENDED held, and somebody may be waiting
+ *   Priority  0      │ ticket of a waiter who waited too long: nobody else may take a free lock
  * ```
+ * A ticket names one attachment of a thread (`thread_table.ts`).
  *
  * **Waiting** is `Atomics.wait` on the word, in slices. A release wakes one waiter (all, if one has
  * priority, since futexes do not say whom they wake). Whoever had to wait takes the lock as CONTENDED, so
@@ -14,9 +15,14 @@
  * takes Priority and is next. A dead one's priority is taken from it after a slice.
  *
  * **Death.** Who waits a slice in vain asks whether the owner's thread still exists. If not, it swaps its
- * own slot in (one compare-and-swap, so one heir) and `acquire` returns `'orphaned'`: the heir holds the
+ * own ticket in (one compare-and-swap, so one heir) and `acquire` returns `'orphaned'`: the heir holds the
  * lock and repairs what the dead thread left, from the intent recorded in the shared memory, before
  * anything else. A thread that dies while it repairs leaves the intent, and the next one repairs again.
+ * Between finding the owner dead and the swap any time may pass: another heir repairs, frees the dead slot,
+ * a new thread takes it and the lock. Its ticket is another, so the swap fails. An owner never gives its slot
+ * up, so the ticket in the word is that of a live attachment or of a dead thread, never of nobody.
+ *
+ * `test/models/lock.pml` is this protocol for a model checker.
  *
  * **Not re-entrant**: a thread that asks for a lock it holds gets `ERR_MMAPPER_REENTRANT`. No code of
  * users' runs under the lock.
@@ -29,11 +35,11 @@ const OWNER = CONTENDED - 1
 const SLICE_MS = 20
 const PATIENCE_MS = 2
 
-/** What the lock needs to know of threads, by their slot in the mapper's thread table. */
+/** What the lock needs to know of attachments, by their tickets: positive integers below 2 ** 30. */
 export interface LockThreads {
-  isAlive(slot: number): boolean
-  /** True if the slot is this very OS thread's. */
-  isSelf(slot: number): boolean
+  isTicketAlive(ticket: number): boolean
+  /** True if it is one of this very OS thread. */
+  isTicketOfSelf(ticket: number): boolean
 }
 
 export type Acquired = 'clean' | 'orphaned'
@@ -43,10 +49,10 @@ export class SharedLock {
   readonly #threads: LockThreads
   readonly #me: number
 
-  constructor(words: Int32Array, slot: number, threads: LockThreads) {
+  constructor(words: Int32Array, ticket: number, threads: LockThreads) {
     this.#words = words
     this.#threads = threads
-    this.#me = slot + 1
+    this.#me = ticket
   }
 
   acquire(): Acquired {
@@ -66,9 +72,9 @@ export class SharedLock {
     Atomics.notify(words, Word.Lock, Atomics.load(words, Word.Priority) === 0 ? 1 : Number.POSITIVE_INFINITY)
   }
 
-  /** A swept slot waits for nothing any more. */
-  forget(slot: number): void {
-    if (Atomics.compareExchange(this.#words, Word.Priority, slot + 1, 0) === slot + 1) {
+  /** That attachment waits for nothing any more. */
+  #forget(ticket: number): void {
+    if (Atomics.compareExchange(this.#words, Word.Priority, ticket, 0) === ticket) {
       Atomics.notify(this.#words, Word.Priority)
     }
   }
@@ -82,13 +88,13 @@ export class SharedLock {
       const held = Atomics.load(words, Word.Lock)
       if (held === 0 && (priority === 0 || priority === me)) {
         if (Atomics.compareExchange(words, Word.Lock, 0, me | CONTENDED) !== 0) continue
-        this.forget(me - 1)
+        this.#forget(me)
         return 'clean'
       }
       if (held === 0) {
         this.#waitForPriority(priority)
       } else if (this.#waitForOwner(held)) {
-        this.forget(me - 1)
+        this.#forget(me)
         return 'orphaned'
       }
       if (priority === 0 && performance.now() - since > PATIENCE_MS) {
@@ -99,14 +105,14 @@ export class SharedLock {
 
   #waitForPriority(priority: number): void {
     const outcome = Atomics.wait(this.#words, Word.Priority, priority, SLICE_MS)
-    if (outcome === 'timed-out' && !this.#threads.isAlive(priority - 1)) this.forget(priority - 1)
+    if (outcome === 'timed-out' && !this.#threads.isTicketAlive(priority)) this.#forget(priority)
   }
 
   /** Waits a slice for the lock; true if its owner was found dead and the lock is ours now. */
   #waitForOwner(held: number): boolean {
     const words = this.#words
     const owner = held & OWNER
-    if (this.#threads.isSelf(owner - 1)) {
+    if (this.#threads.isTicketOfSelf(owner)) {
       throw new MmapperError(
         'ERR_MMAPPER_REENTRANT',
         'Cannot call a mapper from code that the mapper itself is running (an injected system call): ' +
@@ -117,7 +123,7 @@ export class SharedLock {
     if (held !== contended && Atomics.compareExchange(words, Word.Lock, held, contended) !== held)
       return false
     if (Atomics.wait(words, Word.Lock, contended, SLICE_MS) !== 'timed-out') return false
-    if (this.#threads.isAlive(owner - 1)) return false
+    if (this.#threads.isTicketAlive(owner)) return false
     return Atomics.compareExchange(words, Word.Lock, contended, this.#me | CONTENDED) === contended
   }
 }
