@@ -9,7 +9,7 @@
  *   … check, plan, prepare      may throw: nothing has changed
  *   begin(intent)               kind, range, protection, annotation: in shared memory
  *   … retract                   taking away: store the lesser state first; what it was stays readable
- *   … system calls, step()      after each, its success is recorded
+ *   … system calls              after each its success is recorded (IntentDone), before anything is called
  *   … publish                   giving: store the greater state last
  *   end                         no intent: the chunk map and the OS agree
  *   leave                       lock free
@@ -114,14 +114,10 @@ export class MapperCore {
     const numbers = this.#numbers
     numbers[Num.IntentStart] = start
     numbers[Num.IntentLimit] = limit
-    words[Word.IntentStep] = 0
+    numbers[Num.IntentDone] = start
     words[Word.IntentProtection] = protection
     words[Word.IntentAnnotation] = annotation
     Atomics.store(words, Word.IntentKind, kind)
-  }
-
-  step(): void {
-    this.#words[Word.IntentStep]!++
   }
 
   end(): void {

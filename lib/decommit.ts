@@ -113,7 +113,6 @@ function takeBack(core: MapperCore, target: ChunkRange): Error | undefined {
       const syscall = (map.entryAt(at) & SOFT) === 0 ? 'mmap' : 'madvise'
       return putBack(core, target, at, syscall, errno)
     }
-    core.step()
     at = end
   }
   core.localViews.detachOver(core.byteRange(target))

@@ -24,6 +24,7 @@ import {
   withState,
 } from './entry.js'
 import { Intent } from './intent.js'
+import { Num } from './layout.js'
 import { HugePageSupport, MmapProtection, MmapStrategy } from './policy.js'
 import type { ByteRange, ChunkRange } from './range.js'
 import type { MapOptions } from './validate.js'
@@ -60,7 +61,7 @@ export function ensureMapped(core: MapperCore, range: ChunkRange, options: MapOp
       const end = map.runLimit(at, range.limit, RUN_MASK)
       const errno = mapRun(core, at, end, mapping)
       if (errno < 0) fail(core, range, { start: at, limit: end }, mapping, errno)
-      core.step()
+      core.layout.numbers[Num.IntentDone] = end
       at = end
     }
     publish(core, range, mapping)
@@ -174,6 +175,7 @@ function fail(
   const { map } = core
   const syscall = (map.entryAt(failed.start) & STATE_MASK) === UNMAPPED ? 'mmap' : 'mprotect'
   let partial: ByteRange | undefined
+  core.layout.numbers[Num.IntentDone] = range.start
   for (let at = range.start; at < failed.limit; ) {
     const end = map.runLimit(at, range.limit, RUN_MASK)
     const run = { start: at, limit: end }

@@ -62,9 +62,8 @@ export const Word = {
   Priority: 32,
   /** What the lock's holder is about to do: 0 nothing, else an `Intent`. */
   IntentKind: 48,
-  IntentStep: 49,
-  IntentProtection: 50,
-  IntentAnnotation: 51,
+  IntentProtection: 49,
+  IntentAnnotation: 50,
 } as const
 const WORDS = 64
 
@@ -77,7 +76,8 @@ export const Num = {
   IntentStart: 4,
   IntentLimit: 5,
   IntentBytes: 6,
-  IntentSize: 7,
+  /** The chunk before which all system calls have been made. */
+  IntentDone: 7,
   /** Chunks by category: mapped, quarantined, foreign (see `entry.ts`). */
   Totals: 8,
   /** Calls made, in the order of `SYSCALL_NAMES`. */

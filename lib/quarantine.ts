@@ -13,11 +13,13 @@ import { CHUNKS_PER_SLAB, Num } from './layout.js'
 import { HugePageSupport, MapState, MmapStrategy } from './policy.js'
 import { readMaps } from './proc.js'
 import type { ByteRange, ChunkRange } from './range.js'
+import { forgetHeapsOver } from './repair.js'
 import type { MapOptions } from './validate.js'
 
 const ENTRY = withState(0, QUARANTINED, 0)
 /** Below this no platform lets a process map: vm.mmap_min_addr, and null pointers. */
 const LOWEST = 2 ** 16
+const MOST_EXTRA_PAGES = 255
 
 export function quarantine(core: MapperCore, range: ChunkRange, options: MapOptions): void {
   const { map } = core
@@ -67,7 +69,7 @@ function reserveRuns(core: MapperCore, range: ChunkRange, attributes: number, op
       const annotation = options.annotation?.name
       throw core.refused({ action: 'quarantine', syscall: 'mmap', errno, start, bytes, annotation, partial })
     }
-    core.step()
+    core.layout.numbers[Num.IntentDone] = end
     at = end
   }
   for (let at = range.start; at < range.limit; ) {
@@ -87,6 +89,7 @@ function releaseRuns(
 ): ByteRange | undefined {
   const { map, os } = core
   let partial: ByteRange | undefined
+  core.layout.numbers[Num.IntentDone] = from
   for (let at = from; at < limit; ) {
     const end = map.runLimit(at, limit, STATE_MASK)
     const run = { start: at, limit: end }
@@ -156,66 +159,67 @@ function tryAt(core: MapperCore, start: number, bytes: number, attributes: numbe
   core.begin(Intent.Quarantine, range, 0, attributes & ~HUGE)
   const errno = os.dzmmap(start, bytes, MmapStrategy.Quarantine)
   if (errno === 0) {
-    core.step()
+    core.layout.numbers[Num.IntentDone] = range.limit
     record(core, range, attributes)
   }
   core.end()
   return errno === 0
 }
 
-/** Over-reserves, trims and records; the start or `-errno`. */
+/**
+ * Over-reserves, trims and records; the start or `-errno`. The intent says at every moment what is held: its
+ * start and size are set anew as soon as a call has returned.
+ */
 function reserve(core: MapperCore, bytes: number, align: number, attributes: number): number {
-  const { os, geometry, layout } = core
-  const extra = (1 + (core.slot % 15)) * geometry.bytesInOsPage
+  const { os, geometry } = core
+  const { numbers } = core.layout
+  const extra = (1 + Math.floor(Math.random() * MOST_EXTRA_PAGES)) * geometry.bytesInOsPage
   const total = bytes + align + extra
-  layout.numbers[Num.IntentBytes] = total
-  layout.numbers[Num.IntentSize] = bytes
-  core.begin(Intent.QuarantineAnywhere, { start: 0, limit: 0 }, 0, attributes & ~HUGE)
-  try {
-    const found = os.dzmmapAnywhere(total, MmapStrategy.Quarantine)
-    layout.numbers[Num.IntentStart] = found
-    core.step()
-    if (found < 0) return found
-    const start = Math.ceil(found / align) * align
-    layout.numbers[Num.IntentLimit] = start
-    if (start + bytes > geometry.mappableBytes) {
-      const errno = os.release(found, total)
-      return errno < 0 ? errno : searchBelow(core, bytes, align, attributes)
-    }
-    const errno = trim(core, found, start, bytes, total)
-    if (errno < 0) return errno
+  numbers[Num.IntentBytes] = total
+  core.begin(Intent.QuarantineAnywhere, { start: 0, limit: 0 })
+  const found = os.dzmmapAnywhere(total, MmapStrategy.Quarantine)
+  numbers[Num.IntentStart] = found
+  const start = Math.ceil(found / align) * align
+  const isBeyond = found > 0 && start + bytes > geometry.mappableBytes
+  const errno = found < 0 ? found : isBeyond ? giveUp(core) : trim(core, start, bytes)
+  if (errno === 0 && !isBeyond) {
     const first = start / geometry.bytesInChunk
     const range = { start: first, limit: first + bytes / geometry.bytesInChunk }
-    try {
-      core.map.prepare(range)
-    } catch (error) {
-      os.release(start, bytes)
-      throw error
-    }
+    core.map.prepare(range)
+    forgetHeapsOver(core, range)
     record(core, range, attributes)
-    return start
-  } finally {
-    core.end()
   }
+  core.end()
+  if (errno < 0) return errno
+  return isBeyond ? searchBelow(core, bytes, align, attributes) : start
 }
 
 /** Gives both ends back; if one is refused, everything, so that nothing is left over. */
-function trim(core: MapperCore, found: number, start: number, bytes: number, total: number): number {
+function trim(core: MapperCore, start: number, bytes: number): number {
   const { os } = core
-  const tail = found + total - start - bytes
-  let errno = start === found ? 0 : os.release(found, start - found)
-  if (errno < 0) {
-    const undone = os.release(found, total)
-    return undone < 0 ? undone : errno
+  const { numbers } = core.layout
+  const head = start - numbers[Num.IntentStart]!
+  let errno = head === 0 ? 0 : os.release(start - head, head)
+  if (errno === 0) {
+    numbers[Num.IntentStart] = start
+    numbers[Num.IntentBytes]! -= head
+    const tail = numbers[Num.IntentBytes]! - bytes
+    errno = tail === 0 ? 0 : os.release(start + bytes, tail)
   }
-  core.step()
-  errno = tail === 0 ? 0 : os.release(start + bytes, tail)
-  if (errno < 0) {
-    const undone = os.release(start, bytes + tail)
-    return undone < 0 ? undone : errno
+  if (errno === 0) {
+    numbers[Num.IntentBytes] = bytes
+    return 0
   }
-  core.step()
-  return 0
+  const undone = giveUp(core)
+  return undone < 0 ? undone : errno
+}
+
+/** Releases what the intent says is held. */
+function giveUp(core: MapperCore): number {
+  const { numbers } = core.layout
+  const errno = core.os.release(numbers[Num.IntentStart]!, numbers[Num.IntentBytes]!)
+  if (errno === 0) numbers[Num.IntentBytes] = 0
+  return errno
 }
 
 /** Where the OS places memory beyond the mappable space: tries the free gaps below it, from the top. */
@@ -228,7 +232,6 @@ function searchBelow(core: MapperCore, bytes: number, align: number, attributes:
     limit = Math.min(limit, start)
   }
   gaps.push(LOWEST, limit)
-  core.end()
   for (let index = 0; index < gaps.length; index += 2) {
     const start = Math.floor((gaps[index + 1]! - bytes) / align) * align
     if (start >= gaps[index]! && tryAt(core, start, bytes, attributes)) return start

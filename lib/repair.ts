@@ -6,7 +6,7 @@
  * | kind | the chunk map meanwhile | repair |
  * | --- | --- | --- |
  * | Map, Quarantine | unchanged until all calls are made, then published run by run | see below |
- * | QuarantineAnywhere | unchanged, then published | given back: nobody learned the address; or published |
+ * | QuarantineAnywhere | unchanged until all calls are made | given back: nobody learned the address |
  * | Decommit | Quarantined, marked FOREIGN | completed; it can be repeated |
  * | Unmap | Retiring, then Unmapped segment by segment | completed; see below |
  * | Protect | unchanged | protections adopted from the OS |
@@ -17,16 +17,22 @@
  * place. Unmapped ones may hold what `mmap` just gave us, or somebody else's memory over which it would
  * have been (or was) refused. They are taken as ours only if the call of that run is recorded as done; or
  * else if the OS shows the whole run as one anonymous mapping's part with exactly the protection asked
- * for and not one resident page, as a mapping that nobody knew of yet must look. In the engines measured,
- * a thread cannot be stopped between the return of a system call and the record of its success (there is
- * no call or loop between them), so the second rule serves injected system calls and unknown engines.
+ * for and not one resident page, as a mapping that nobody knew of yet must look. V8 stops a thread at
+ * the entry of a function and in loops, never on the way out of one, and between the return of a system
+ * call and the store that records its success there is nothing else. So the second rule serves injected
+ * system calls and unknown engines. Before anything done is undone, the record is taken back.
  *
- * **Unmap.** A Retiring segment was ours when the thread stopped, or has just been unmapped by it, and
- * somebody else's memory may be there by now. It is unmapped only if the OS shows all of it, with the
- * protection it had (or none, if it was being split off).
+ * **QuarantineAnywhere.** The intent holds the range that is reserved at the moment, known with the return
+ * of the call that changed it. Before the first one it has the size only, and that is unlike any other's.
  *
- * In the end all totals are counted afresh from the chunk map. A second death during repair leaves the intent
- * in place, and every step can be repeated.
+ * **Unmap.** Segments recorded as done are gone, and the addresses may be somebody else's. The next one
+ * was ours when the thread stopped: it is unmapped, if the OS shows all of it, with the protection it had
+ * (or none, if it was being split off). Lent pages are given back only by a thread that holds the buffer;
+ * else they stay reserved, and end with the heap.
+ *
+ * Repair counts totals, units and page tables afresh from the chunk map, before and after. A second death
+ * during repair leaves the intent in place, and every step can be repeated: progress is recorded by address,
+ * since runs merge while they are repaired.
  */
 import { adoptFromOs } from './adopt.js'
 import type { MapperCore } from './core.js'
@@ -44,6 +50,7 @@ import {
   SOFT,
   STATE_MASK,
   UNMAPPED,
+  unretire,
   withAnnotation,
   withState,
 } from './entry.js'
@@ -56,6 +63,8 @@ import { giveBack } from './unmap.js'
 
 export function repair(core: MapperCore): void {
   const { words, numbers } = core.layout
+  // First of all: what follows takes units and page tables, which may be half given.
+  core.map.recount()
   const range = { start: numbers[Num.IntentStart]!, limit: numbers[Num.IntentLimit]! }
   switch (words[Word.IntentKind]) {
     case Intent.Map:
@@ -105,17 +114,18 @@ function isCovered(
 
 function repairMap(core: MapperCore, range: ChunkRange, state: number): void {
   const { map, os, geometry } = core
-  const { words } = core.layout
-  const steps = words[Word.IntentStep]!
+  const { words, numbers } = core.layout
   const prot = state === MAPPED ? words[Word.IntentProtection]! : NO_ACCESS
   const mappings = readMaps()
-  let run = 0
-  for (let at = range.start; at < range.limit; run++) {
+  for (let at = range.start; at < range.limit; ) {
     const end = map.runLimit(at, range.limit, STATE_MASK | SOFT)
     if ((map.entryAt(at) & STATE_MASK) === UNMAPPED) {
       const { start, bytes } = core.byteRange({ start: at, limit: end })
       const isThere = isCovered(mappings, start, bytes, [prot])
-      if (run < steps || (isThere && os.isUntouched(start, bytes, geometry.bytesInOsPage))) {
+      if (
+        end <= numbers[Num.IntentDone]! ||
+        (isThere && os.isUntouched(start, bytes, geometry.bytesInOsPage))
+      ) {
         const attributes = withAnnotation(0, words[Word.IntentAnnotation]!)
         map.set({ start: at, limit: end }, withState(0, state, prot), attributes)
       }
@@ -127,32 +137,31 @@ function repairMap(core: MapperCore, range: ChunkRange, state: number): void {
 
 /**
  * Before the address was recorded: an inaccessible mapping of the one recorded size that no chunk map entry
- * explains. After: the reservation itself, and what is left of its ends.
+ * explains. After: what the intent says is held, as far as it looks like that.
  */
 function repairAnywhere(core: MapperCore): void {
-  const { numbers, words } = core.layout
-  const { os } = core
-  const mappings = readMaps() ?? []
-  const total = numbers[Num.IntentBytes]!
-  const found = numbers[Num.IntentStart]!
-  const steps = words[Word.IntentStep]!
-  if (steps > 0 && found < 0) return
-  if (steps === 0) {
-    for (const { start, limit } of unexplained(core, mappings)) {
-      if (limit - start === total) os.release(start, total)
+  const { numbers } = core.layout
+  const { os, map, geometry } = core
+  const start = numbers[Num.IntentStart]!
+  const bytes = numbers[Num.IntentBytes]!
+  const mappings = readMaps()
+  if (start === 0) {
+    for (const piece of unexplained(core, mappings ?? [])) {
+      if (piece.limit - piece.start === bytes) os.release(piece.start, bytes)
     }
-    return
   }
-  const first = Math.floor(numbers[Num.IntentLimit]! / core.geometry.bytesInChunk)
-  if (first < core.map.chunks && core.map.entryAt(first) !== 0) {
-    // It was being published: all of it is there.
-    const run = { start: first, limit: first + numbers[Num.IntentSize]! / core.geometry.bytesInChunk }
-    core.map.set(run, withState(0, QUARANTINED, NO_ACCESS), withAnnotation(0, words[Word.IntentAnnotation]!))
-    return
+  if (start <= 0) return
+  const first = Math.ceil(start / geometry.bytesInChunk)
+  const limit = Math.min(map.chunks, Math.floor((start + bytes) / geometry.bytesInChunk))
+  if (first < limit) map.set({ start: first, limit }, UNMAPPED, 0)
+  if (mappings === undefined) os.release(start, bytes)
+  else {
+    for (const mapping of mappingsWithin(mappings, start, start + bytes)) {
+      if (!mapping.anonymous || mapping.prot !== NO_ACCESS) continue
+      os.release(mapping.start, mapping.limit - mapping.start)
+    }
   }
-  for (const { start, limit, prot, anonymous } of mappingsWithin(mappings, found, found + total)) {
-    if (anonymous && prot === NO_ACCESS) os.release(start, limit - start)
-  }
+  numbers[Num.IntentBytes] = 0
 }
 
 /** Inaccessible anonymous memory that is not Quarantined in the chunk map. */
@@ -181,7 +190,7 @@ function repairDecommit(core: MapperCore, range: ChunkRange): void {
   const { map } = core
   const isMarked = (entry: number): boolean => (entry & (STATE_MASK | FOREIGN)) === (QUARANTINED | FOREIGN)
   for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit, STATE_MASK | FOREIGN | SOFT)
+    const end = map.runLimit(at, range.limit, STATE_MASK | FOREIGN | LENT | SOFT)
     const run = { start: at, limit: end }
     // A buffer that this thread does not hold may be gone: leave its pages for who does.
     const isReachable = (map.entryAt(at) & LENT) === 0 || holdsAll(core, run)
@@ -200,12 +209,24 @@ function repairUnmap(core: MapperCore, range: ChunkRange): void {
     const end = map.runLimit(at, range.limit, STATE_MASK | LENT)
     const entry = map.entryAt(at)
     const run = { start: at, limit: end }
-    if ((entry & STATE_MASK) === RETIRING) {
-      const isOurs = (entry & LENT) === 0 ? isStillThere(core, run, mappings) : holdsAll(core, run)
-      if (isOurs) giveBack(core, run, entry)
-      map.set(run, UNMAPPED, 0)
-    }
+    if ((entry & STATE_MASK) === RETIRING) retireRun(core, run, entry, mappings)
     at = end
+  }
+}
+
+function retireRun(core: MapperCore, run: ChunkRange, entry: number, mappings?: readonly OsMapping[]): void {
+  const { map } = core
+  const { numbers } = core.layout
+  const isLent = (entry & LENT) !== 0
+  const isDone = run.limit <= numbers[Num.IntentDone]!
+  if (isDone || (!isLent && !isStillThere(core, run, mappings))) map.set(run, UNMAPPED, 0)
+  else if (isLent && !holdsAll(core, run)) map.change(run, old => withState(old, QUARANTINED, ANY))
+  else if (giveBack(core, run, entry) < 0) {
+    map.change(run, unretire)
+    adoptFromOs(core, run)
+  } else {
+    numbers[Num.IntentDone] = run.limit
+    map.set(run, UNMAPPED, 0)
   }
 }
 
@@ -255,6 +276,11 @@ export function clearSlot(core: MapperCore, slot: number): void {
   const { heaps, views } = core
   views.forget(slot)
   for (let heap = 0; heap < heaps.limit; heap++) if (heaps.isUsed(heap)) heaps.drop(heap, slot)
+}
+
+/** Forgets heaps whose addresses the OS has just given to somebody else: the engine has freed their buffers. */
+export function forgetHeapsOver(core: MapperCore, range: ChunkRange): void {
+  for (const heap of [...core.heaps.over(range)]) forgetHeap(core, heap)
 }
 
 function repairLend(core: MapperCore, range: ChunkRange): void {

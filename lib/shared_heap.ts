@@ -28,7 +28,7 @@ import type { Mmapper } from './mmapper.js'
 import { advise, protect } from './pages.js'
 import { HugePageSupport, MemoryAdvice, MmapProtection, MmapStrategy } from './policy.js'
 import { BYTES_IN_PAGE, type ChunkRange, formatAddress, formatBytes } from './range.js'
-import { sweepDeadThreads } from './repair.js'
+import { forgetHeapsOver, sweepDeadThreads } from './repair.js'
 import { unmapHeld } from './unmap.js'
 import { checkInteger, checkMapOptions, checkMember, type MapOptions } from './validate.js'
 
@@ -300,8 +300,8 @@ function lend(core: MapperCore, { start, bytes }: SharedHeapHandle, options: Sha
   core.enter()
   try {
     // The engine has just placed a buffer here: whatever heap was recorded here is gone.
-    if (!heaps.over(range)[Symbol.iterator]().next().done) sweepDeadThreads(core)
     map.prepare(range)
+    forgetHeapsOver(core, range)
     const id = annotation === undefined ? 0 : map.annotations.idOf(annotation.name)
     const huge = hugePage === HugePageSupport.TransparentHugePages ? HUGE : 0
     const heap = heaps.add(core.slot, range)

@@ -13,6 +13,7 @@ import { adoptFromOs } from './adopt.js'
 import type { MapperCore } from './core.js'
 import { FOREIGN, isOwn, LENT, MAPPED, NO_ACCESS, RETIRING, retire, STATE_MASK, unretire } from './entry.js'
 import { Intent } from './intent.js'
+import { Num } from './layout.js'
 import { MmapStrategy } from './policy.js'
 import type { ChunkRange } from './range.js'
 
@@ -83,10 +84,10 @@ function giveBackAll(core: MapperCore, range: ChunkRange, segments: number): Err
           errno,
         })
       }
+      core.layout.numbers[Num.IntentDone] = end
       core.localViews.detachOver(core.byteRange(segment))
       map.set(segment, 0, 0)
       done ??= at
-      core.step()
     }
     at = end
   }
