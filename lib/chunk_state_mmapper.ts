@@ -205,6 +205,8 @@ export class ChunkStateMmapper implements Mmapper {
     const core = this.#live()
     core.enter()
     try {
+      // The buffers of threads that died are gone; the reports are to say so.
+      if (core.heaps.limit > 0) sweepDeadThreads(core)
       return report(core)
     } finally {
       core.leave()

@@ -3,9 +3,9 @@
  * attached lets go. If the creator is dead, the last one to dispose is in its place.
  */
 import type { MapperCore } from './core.js'
-import { MmapperError } from './errors.js'
+import { MmapperError, ViewInUseError } from './errors.js'
 import { Word } from './layout.js'
-import { sweepDeadThreads } from './repair.js'
+import { clearSlot, sweepDeadThreads } from './repair.js'
 import { unmapHeld } from './unmap.js'
 
 export function dispose(core: MapperCore): void {
@@ -53,11 +53,30 @@ function end(core: MapperCore): void {
   for (let heap = 0; heap < core.heaps.limit; heap++) core.heaps.remove(heap)
 }
 
-/** This thread goes; the mapper stays. */
+/** This thread goes; the mapper stays. Heaps that nobody else holds end: their pages are as the engine made them. */
 function detachOnly(core: MapperCore): void {
+  const { heaps, localViews, slot } = core
   const everything = core.byteRange({ start: 0, limit: core.map.chunks })
-  core.localViews.detachOver(everything)
-  core.views.forget(core.slot)
-  for (let heap = 0; heap < core.heaps.limit; heap++)
-    if (core.heaps.isUsed(heap)) core.heaps.drop(heap, core.slot)
+  const stuck = localViews.stuckOver(everything)
+  if (stuck.length > 0) {
+    const views = stuck.map(({ start, bytes }) => ({ start, bytes, thread: 'this thread' }))
+    throw new ViewInUseError('dispose', everything, views)
+  }
+  for (let heap = 0; heap < heaps.limit; heap++) {
+    if (!heaps.isUsed(heap) || !heaps.holds(heap, slot)) continue
+    heaps.drop(heap, slot)
+    if (heaps.isHeld(heap)) continue
+    heaps.hold(heap, slot)
+    endHeap(core, heap)
+  }
+  localViews.detachOver(everything)
+  clearSlot(core, slot)
+}
+
+/** Makes the pages of a heap again what the engine made, and forgets it. By a thread that holds it. */
+export function endHeap(core: MapperCore, heap: number): void {
+  const range = core.heaps.rangeOf(heap)
+  core.checkViews('dispose', core.byteRange(range))
+  unmapHeld(core, range)
+  core.heaps.remove(heap)
 }

@@ -19,6 +19,7 @@
 import { constants } from 'node:buffer'
 import { coreOf, disposedError, type MapperCore } from './core.js'
 import { decommit } from './decommit.js'
+import { endHeap } from './dispose.js'
 import { ensureMapped } from './ensure_mapped.js'
 import { HUGE, LENT, protectionCode, QUARANTINED, SOFT, withAnnotation, withState } from './entry.js'
 import { invalidArgType, outOfRange } from './errors.js'
@@ -29,7 +30,6 @@ import { advise, protect } from './pages.js'
 import { HugePageSupport, MemoryAdvice, MmapProtection, MmapStrategy } from './policy.js'
 import { BYTES_IN_PAGE, type ChunkRange, formatAddress, formatBytes } from './range.js'
 import { forgetHeapsOver, sweepDeadThreads } from './repair.js'
-import { unmapHeld } from './unmap.js'
 import { checkInteger, checkMapOptions, checkMember, type MapOptions } from './validate.js'
 
 export interface SharedHeapOptions extends MapOptions {
@@ -190,9 +190,7 @@ export class SharedHeap {
       if (heaps.isHeld(this.#heap)) return
       heaps.hold(this.#heap, slot)
     }
-    this.#core.checkViews('dispose', { start: this.start, bytes: this.bytes })
-    unmapHeld(this.#core, this.#range)
-    heaps.remove(this.#heap)
+    endHeap(this.#core, this.#heap)
   }
 
   toString(): string {
