@@ -70,7 +70,7 @@ export class MmapError extends Error {
   readonly bytes: number
   readonly annotation: string | undefined
   readonly reason: MmapErrorReason
-  readonly partial?: ByteRange
+  declare readonly partial?: ByteRange
 
   constructor(details: MmapErrorDetails) {
     const { action, code, syscall, address, bytes, annotation, reason, advice, partial } = details
