@@ -5,7 +5,7 @@
  * code. See node:diagnostics_channel.
  */
 import { errnoName } from './diagnosis.js'
-import type { Syscalls } from './libc.js'
+import { SYSCALL_NAMES, type Syscalls } from './libc.js'
 
 export const SYSCALL_CHANNEL = 'mmapper:syscall'
 
@@ -32,11 +32,11 @@ export class SyscallTrace {
   constructor(plain: Syscalls) {
     this.#plain = plain
     this.#channel = process.getBuiltinModule('node:diagnostics_channel').channel(SYSCALL_CHANNEL)
-    const traced = Object.entries(plain).map(([name, call]) => [
-      name,
-      this.#wrap(name as keyof Syscalls, call),
-    ])
-    this.#traced = Object.fromEntries(traced) as Syscalls
+    // By name, and called on their object: injected ones may be methods of a class.
+    const names = [...SYSCALL_NAMES, 'sysconf'] as const
+    this.#traced = Object.fromEntries(
+      names.map(name => [name, this.#wrap(name, plain[name].bind(plain))]),
+    ) as unknown as Syscalls
   }
 
   /** The calls to make now: traced ones if somebody listens. */
