@@ -107,10 +107,14 @@ export class ChunkMap {
     return this.#states.get(chunk) === 0 ? this.#states.runLimit(chunk, limit, ALL_BITS) : chunk
   }
 
+  /** As `prepare`; false instead of throwing. */
+  hasRoom({ start, limit }: ChunkRange): boolean {
+    return this.#states.prepare(start, limit) && this.#attributes.prepare(start, limit)
+  }
+
   /** Room for a later change of `range`: nothing after it can fail for want of room. */
   prepare(range: ChunkRange): void {
-    if (this.#states.prepare(range.start, range.limit) && this.#attributes.prepare(range.start, range.limit))
-      return
+    if (this.hasRoom(range)) return
     throw new MmapperError(
       'ERR_MMAPPER_EXHAUSTED',
       `Cannot record another partly used slab: all ${this.#header[Word.NextUnit]} units of the chunk map are taken. ` +

@@ -50,6 +50,10 @@ export interface Refusal extends ByteRange {
   /** Negative. */
   readonly errno: number
   readonly annotation?: string | undefined
+  /** Only addresses were wanted. */
+  readonly isReservation?: boolean | undefined
+  /** Where the cause is known. */
+  readonly diagnosis?: Diagnosis | undefined
   readonly partial?: ByteRange | undefined
 }
 
@@ -158,11 +162,11 @@ export class MapperCore {
 
   /** The error of a system call that failed, with its diagnosis. */
   refused(refusal: Refusal): MmapError {
-    return this.#error(refusal, diagnose(this.os.platform, refusal.errno, refusal.syscall, refusal.bytes))
+    return this.#error(refusal, refusal.diagnosis ?? diagnose(this.os.platform, refusal))
   }
 
   #error(refusal: Refusal, { reason, advice }: Diagnosis): MmapError {
-    const { start, errno, ...rest } = refusal
+    const { start, errno, isReservation: _, diagnosis: __, ...rest } = refusal
     return new MmapError({
       ...rest,
       errno,

@@ -16,6 +16,8 @@ export interface Diagnosis {
 
 /** Threads and the engine map memory too: this close to the limit counts as reached. */
 const MAP_COUNT_SLACK = 64
+/** What four-level page tables give to user space, less the last page. */
+const LOWEST_CEILING = 2 ** 47 - 2 ** 12
 
 /** The name of an errno: `ENOMEM`. */
 export function errnoName(errno: number): string {
@@ -26,13 +28,21 @@ export function errnoName(errno: number): string {
   }
 }
 
-/** Explains the failure of a request for `bytes`. `errno` is negative. */
-export function diagnose(
-  platform: PlatformConstants,
-  errno: number,
-  syscall: string,
-  bytes: number,
-): Diagnosis {
+/** A request that the OS refused. */
+export interface Refused {
+  /** Negative. */
+  readonly errno: number
+  readonly syscall: string
+  /** Negative where the OS was to choose. */
+  readonly start: number
+  readonly bytes: number
+  /** Only addresses were wanted: nothing is charged for them. */
+  readonly isReservation?: boolean | undefined
+}
+
+/** Explains the failure of a request. */
+export function diagnose(platform: PlatformConstants, refused: Refused): Diagnosis {
+  const { errno, syscall } = refused
   const { EEXIST, ENOMEM, EAGAIN, EPERM, EACCES, EINVAL, ENOSYS, EOPNOTSUPP } = platform
   switch (-errno) {
     case EEXIST:
@@ -42,9 +52,9 @@ export function diagnose(
           'Something else is mapped there: see /proc/self/maps, or let the OS choose with quarantineAddressRangeAnywhere.',
       }
     case ENOMEM:
-      return diagnoseMemory(bytes)
+      return diagnoseMemory(refused)
     case EAGAIN:
-      return syscall === 'madvise' || syscall === 'mprotect' ? diagnoseMemory(bytes) : unknown()
+      return syscall === 'madvise' || syscall === 'mprotect' ? diagnoseMemory(refused) : unknown()
     case EPERM:
     case EACCES:
       return {
@@ -68,8 +78,14 @@ function unknown(): Diagnosis {
   return { reason: 'unknown', advice: 'See the manual page of the system call for this error.' }
 }
 
-function diagnoseMemory(bytes: number): Diagnosis {
-  return diagnoseMapCount() ?? diagnoseLimits(bytes) ?? diagnoseCommit(bytes) ?? unknown()
+function diagnoseMemory(refused: Refused): Diagnosis {
+  return (
+    diagnoseMapCount() ??
+    diagnoseLimits(refused) ??
+    (refused.isReservation ? undefined : diagnoseCommit(refused.bytes)) ??
+    diagnoseAddresses(refused) ??
+    unknown()
+  )
 }
 
 function diagnoseMapCount(): Diagnosis | undefined {
@@ -87,23 +103,41 @@ function diagnoseMapCount(): Diagnosis | undefined {
   }
 }
 
-function diagnoseLimits(bytes: number): Diagnosis | undefined {
+function diagnoseLimits({ syscall, bytes, isReservation }: Refused): Diagnosis | undefined {
   const limits = readText('/proc/self/limits')
-  const status = readText('/proc/self/status')
-  if (limits === undefined || status === undefined) return undefined
-  for (const [limit, used, resource] of [
-    ['Max address space', 'VmSize', 'RLIMIT_AS'],
-    ['Max data size', 'VmData', 'RLIMIT_DATA'],
-  ] as const) {
+  if (limits === undefined) return undefined
+  for (const { limit, used, resource, applies } of [
+    { limit: 'Max address space', used: 'VmSize', resource: 'RLIMIT_AS', applies: syscall === 'mmap' },
+    { limit: 'Max data size', used: 'VmData', resource: 'RLIMIT_DATA', applies: !isReservation },
+  ]) {
     const most = Number(new RegExp(`^${limit} +(\\d+)`, 'm').exec(limits)?.[1])
-    const now = 1024 * Number(new RegExp(`^${used}:\\s+(\\d+)`, 'm').exec(status)?.[1])
-    if (!(now + bytes > most)) continue
+    const now = statusBytes(used)
+    if (!applies || !(now + bytes > most)) continue
     return {
       reason: 'address-space',
       advice: `${formatBytes(now)} are in use of the ${formatBytes(most)} that ${resource} allows. Ask for less, or raise it with ulimit.`,
     }
   }
   return undefined
+}
+
+/** Bytes that a line of `/proc/self/status` says; NaN if it does not. */
+function statusBytes(name: string): number {
+  return 1024 * Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(readText('/proc/self/status') ?? '')?.[1])
+}
+
+/** What is left when no limit explains it: the addresses themselves. */
+function diagnoseAddresses({ syscall, start, bytes }: Refused): Diagnosis | undefined {
+  if (syscall !== 'mmap') return undefined
+  if (start >= 0 ? start + bytes <= LOWEST_CEILING : !(statusBytes('VmSize') + bytes > LOWEST_CEILING)) {
+    return undefined
+  }
+  return {
+    reason: 'address-space',
+    advice:
+      `A process may have no more than ${formatBytes(LOWEST_CEILING)} of addresses on most machines. ` +
+      'Ask for less, or for lower addresses.',
+  }
 }
 
 function diagnoseCommit(bytes: number): Diagnosis | undefined {

@@ -21,6 +21,7 @@ export function dispose(core: MapperCore): void {
       end(core)
       Atomics.store(words, Word.Disposed, 1)
     } else detachOnly(core)
+    core.os.sweepDebris()
     core.buffers.clear()
   } finally {
     core.leave()

@@ -19,7 +19,7 @@ import { Num, type SharedLayout, Word } from './layout.js'
 import { PLATFORM, SYSCALL_NAMES, type Syscalls, unsupportedPlatform } from './libc.js'
 import type { PlatformConstants } from './platform/constants.js'
 import type { MemoryAdvice, MmapStrategy } from './policy.js'
-import { BYTES_IN_PAGE } from './range.js'
+import { BYTES_IN_PAGE, type ByteRange } from './range.js'
 
 type Counted = (typeof SYSCALL_NAMES)[number]
 export type SyscallCounts = Record<Counted, number>
@@ -50,6 +50,7 @@ export class OsMemory {
   readonly #numbers: Float64Array
   readonly #words: Int32Array
   readonly #advice = new Map<MemoryAdvice, boolean>()
+  #debris: ByteRange[] = []
   /** Changed by the owner of this object to trace calls. */
   syscalls: Syscalls
 
@@ -77,8 +78,8 @@ export class OsMemory {
     const result = this.#mmap(start, bytes, protectionCode(strategy.protection), strategy.reserve, place)
     if (result === start) return 0
     if (result < 0) return result
-    const undone = this.release(result, bytes)
-    return undone < 0 ? undone : -EEXIST
+    if (this.release(result, bytes) < 0) this.leave({ start: result, bytes })
+    return -EEXIST
   }
 
   /** Maps where the OS likes, near `hint` if it is free: the address. */
@@ -96,6 +97,17 @@ export class OsMemory {
   release(start: number, bytes: number): number {
     this.#numbers[MUNMAP]!++
     return this.syscalls.munmap(start, bytes)
+  }
+
+  /** Keeps a range that could not be released and that nothing records, to release it later. */
+  leave(range: ByteRange): void {
+    if (range.bytes > 0) this.#debris.push(range)
+  }
+
+  /** Tries again to release what was left. */
+  sweepDebris(): void {
+    if (this.#debris.length === 0) return
+    this.#debris = this.#debris.filter(({ start, bytes }) => this.release(start, bytes) < 0)
   }
 
   /** Gives every page the protection of a code below `MIXED`. */

@@ -7,7 +7,9 @@
  * slab and more are aligned to slabs if there is room: their states are then single words of the chunk map.
  */
 import type { MapperCore } from './core.js'
+import type { Diagnosis } from './diagnosis.js'
 import { HUGE, QUARANTINED, SOFT, STATE_MASK, UNMAPPED, withAnnotation, withState } from './entry.js'
+import type { MmapError } from './errors.js'
 import { Intent } from './intent.js'
 import { CHUNKS_PER_SLAB, Num } from './layout.js'
 import { HugePageSupport, MapState, MmapStrategy } from './policy.js'
@@ -66,8 +68,7 @@ function reserveRuns(core: MapperCore, range: ChunkRange, attributes: number, op
     if (errno < 0) {
       const partial = releaseRuns(core, range.start, at, attributes)
       core.end()
-      const annotation = options.annotation?.name
-      throw core.refused({ action: 'quarantine', syscall: 'mmap', errno, start, bytes, annotation, partial })
+      throw refused(core, { errno, start, bytes }, options, partial)
     }
     core.layout.numbers[Num.IntentDone] = end
     at = end
@@ -80,6 +81,16 @@ function reserveRuns(core: MapperCore, range: ChunkRange, attributes: number, op
   core.end()
 }
 
+function refused(
+  core: MapperCore,
+  what: ByteRange & { readonly errno: number; readonly diagnosis?: Diagnosis | undefined },
+  { annotation }: MapOptions,
+  partial?: ByteRange,
+): MmapError {
+  const cause = { action: 'quarantine', syscall: 'mmap', isReservation: true, annotation: annotation?.name }
+  return core.refused({ ...what, ...cause, partial })
+}
+
 /** Undoes the reservations before `limit`; what cannot be undone is recorded and returned. */
 function releaseRuns(
   core: MapperCore,
@@ -89,7 +100,6 @@ function releaseRuns(
 ): ByteRange | undefined {
   const { map, os } = core
   let partial: ByteRange | undefined
-  core.layout.numbers[Num.IntentDone] = from
   for (let at = from; at < limit; ) {
     const end = map.runLimit(at, limit, STATE_MASK)
     const run = { start: at, limit: end }
@@ -118,43 +128,44 @@ export interface Placement {
   readonly preferred?: number
 }
 
+/** What became of an attempt. */
+interface Attempt {
+  /** Where, or `-errno`. */
+  readonly result: number
+  /** What could not be given back; recorded. */
+  readonly partial?: ByteRange | undefined
+  readonly diagnosis?: Diagnosis | undefined
+}
+
 /** Reserves where the OS likes; the start. */
 export function quarantineAnywhere(core: MapperCore, placement: Placement, options: MapOptions): number {
   core.enter()
   try {
+    core.os.sweepDebris()
     const bytes = Math.ceil(placement.bytes / core.geometry.bytesInChunk) * core.geometry.bytesInChunk
     const attributes = attributesFor(core, options)
-    const { preferred } = placement
-    if (preferred !== undefined && tryAt(core, preferred, bytes, attributes)) return preferred
+    const { preferred, align } = placement
+    if (preferred !== undefined && tryAt(core, preferred, bytes, attributes) === 0) return preferred
     const bytesInSlab = CHUNKS_PER_SLAB * core.geometry.bytesInChunk
     const { ENOMEM } = core.os.platform
-    let result = -ENOMEM
-    if (bytes >= bytesInSlab && placement.align < bytesInSlab)
-      result = reserve(core, bytes, bytesInSlab, attributes)
-    if (result === -ENOMEM) result = reserve(core, bytes, placement.align, attributes)
-    if (result < 0) {
-      const annotation = options.annotation?.name
-      throw core.refused({
-        action: 'quarantine',
-        syscall: 'mmap',
-        errno: result,
-        start: -1,
-        bytes,
-        annotation,
-      })
+    let attempt: Attempt = { result: -ENOMEM }
+    if (bytes >= bytesInSlab && align < bytesInSlab) attempt = reserve(core, bytes, bytesInSlab, attributes)
+    if (attempt.result === -ENOMEM && attempt.partial === undefined) {
+      attempt = reserve(core, bytes, align, attributes)
     }
+    const { result, partial, diagnosis } = attempt
+    if (result < 0) throw refused(core, { errno: result, start: -1, bytes, diagnosis }, options, partial)
     return result
   } finally {
     core.leave()
   }
 }
 
-/** Reserves exactly there if the chunk map and the OS have it free. */
-function tryAt(core: MapperCore, start: number, bytes: number, attributes: number): boolean {
-  const { map, os, geometry } = core
-  const first = start / geometry.bytesInChunk
-  const range = { start: first, limit: first + bytes / geometry.bytesInChunk }
-  if (map.entryAt(first) !== 0 || map.runLimit(first, range.limit) !== range.limit) return false
+/** Reserves exactly there if the chunk map and the OS have it free; 0 or `-errno`. */
+function tryAt(core: MapperCore, start: number, bytes: number, attributes: number): number {
+  const { map, os } = core
+  const range = chunksOf(core, start, bytes)
+  if (firstUsed(core, range) !== range.limit) return -os.platform.EEXIST
   map.prepare(range)
   core.begin(Intent.Quarantine, range, 0, attributes & ~HUGE)
   const errno = os.dzmmap(start, bytes, MmapStrategy.Quarantine)
@@ -163,15 +174,25 @@ function tryAt(core: MapperCore, start: number, bytes: number, attributes: numbe
     record(core, range, attributes)
   }
   core.end()
-  return errno === 0
+  return errno
+}
+
+function chunksOf({ geometry }: MapperCore, start: number, bytes: number): ChunkRange {
+  const first = start / geometry.bytesInChunk
+  return { start: first, limit: first + bytes / geometry.bytesInChunk }
+}
+
+/** The first chunk of the range that is not Unmapped, or its limit. */
+function firstUsed({ map }: MapperCore, { start, limit }: ChunkRange): number {
+  return map.entryAt(start) === 0 ? map.runLimit(start, limit) : start
 }
 
 /**
- * Over-reserves, trims and records; the start or `-errno`. The intent says at every moment what is held: its
- * start and size are set anew as soon as a call has returned.
+ * Over-reserves, trims and records. The intent says at every moment what is held: its start and size are set
+ * anew as soon as a call has returned.
  */
-function reserve(core: MapperCore, bytes: number, align: number, attributes: number): number {
-  const { os, geometry } = core
+function reserve(core: MapperCore, bytes: number, align: number, attributes: number): Attempt {
+  const { os, map, geometry } = core
   const { numbers } = core.layout
   const extra = (1 + Math.floor(Math.random() * MOST_EXTRA_PAGES)) * geometry.bytesInOsPage
   const total = bytes + align + extra
@@ -179,23 +200,27 @@ function reserve(core: MapperCore, bytes: number, align: number, attributes: num
   core.begin(Intent.QuarantineAnywhere, { start: 0, limit: 0 })
   const found = os.dzmmapAnywhere(total, MmapStrategy.Quarantine)
   numbers[Num.IntentStart] = found
-  const start = Math.ceil(found / align) * align
-  const isBeyond = found > 0 && start + bytes > geometry.mappableBytes
-  const errno = found < 0 ? found : isBeyond ? giveUp(core) : trim(core, start, bytes)
-  if (errno === 0 && !isBeyond) {
-    const first = start / geometry.bytesInChunk
-    const range = { start: first, limit: first + bytes / geometry.bytesInChunk }
-    core.map.prepare(range)
-    forgetHeapsOver(core, range)
-    record(core, range, attributes)
+  if (found < 0) {
+    core.end()
+    return { result: found }
   }
+  const start = Math.ceil(found / align) * align
+  const range = chunksOf(core, start, bytes)
+  const isBeyond = range.limit > map.chunks
+  if (!isBeyond) forgetHeapsOver(core, range)
+  const isUsable = !isBeyond && firstUsed(core, range) === range.limit
+  const failure = isUsable ? trim(core, start, bytes, attributes) : giveUp(core, attributes)
+  const hasRoom = !isUsable || failure !== undefined || map.hasRoom(range)
+  if (!hasRoom) giveUp(core, attributes)
+  else if (isUsable && failure === undefined) record(core, range, attributes)
   core.end()
-  if (errno < 0) return errno
-  return isBeyond ? searchBelow(core, bytes, align, attributes) : start
+  if (!hasRoom) map.prepare(range)
+  if (failure !== undefined) return failure
+  return isUsable ? { result: start } : searchBelow(core, bytes, align, attributes)
 }
 
 /** Gives both ends back; if one is refused, everything, so that nothing is left over. */
-function trim(core: MapperCore, start: number, bytes: number): number {
+function trim(core: MapperCore, start: number, bytes: number, attributes: number): Attempt | undefined {
   const { os } = core
   const { numbers } = core.layout
   const head = start - numbers[Num.IntentStart]!
@@ -206,35 +231,73 @@ function trim(core: MapperCore, start: number, bytes: number): number {
     const tail = numbers[Num.IntentBytes]! - bytes
     errno = tail === 0 ? 0 : os.release(start + bytes, tail)
   }
-  if (errno === 0) {
-    numbers[Num.IntentBytes] = bytes
-    return 0
-  }
-  const undone = giveUp(core)
-  return undone < 0 ? undone : errno
+  if (errno < 0) return { result: errno, partial: giveUp(core, attributes)?.partial }
+  numbers[Num.IntentBytes] = bytes
+  return undefined
 }
 
-/** Releases what the intent says is held. */
-function giveUp(core: MapperCore): number {
+/**
+ * Releases what the intent says is held. If the OS refuses, its whole chunks are recorded as Quarantined, so
+ * that the user can unmap them, and its ends are kept to be released later.
+ */
+function giveUp(core: MapperCore, attributes: number): Attempt | undefined {
+  const { os, map, geometry } = core
   const { numbers } = core.layout
-  const errno = core.os.release(numbers[Num.IntentStart]!, numbers[Num.IntentBytes]!)
-  if (errno === 0) numbers[Num.IntentBytes] = 0
-  return errno
+  const start = numbers[Num.IntentStart]!
+  const bytes = numbers[Num.IntentBytes]!
+  const errno = os.release(start, bytes)
+  numbers[Num.IntentBytes] = 0
+  if (errno >= 0) return undefined
+  const first = Math.ceil(start / geometry.bytesInChunk)
+  const limit = Math.min(map.chunks, Math.floor((start + bytes) / geometry.bytesInChunk))
+  const range = { start: first, limit }
+  if (first >= limit || firstUsed(core, range) !== limit || !map.hasRoom(range)) {
+    os.leave({ start, bytes })
+    return { result: errno }
+  }
+  map.set(range, ENTRY, attributes & ~HUGE)
+  const partial = core.byteRange(range)
+  os.leave({ start, bytes: partial.start - start })
+  const end = partial.start + partial.bytes
+  os.leave({ start: end, bytes: start + bytes - end })
+  return { result: errno, partial }
 }
 
-/** Where the OS places memory beyond the mappable space: tries the free gaps below it, from the top. */
-function searchBelow(core: MapperCore, bytes: number, align: number, attributes: number): number {
+/**
+ * Where the OS places memory that cannot be used (beyond the mappable space, or where the user says that
+ * something is mapped): tries the free gaps, from the top.
+ */
+function searchBelow(core: MapperCore, bytes: number, align: number, attributes: number): Attempt {
   const { geometry, os } = core
-  let limit = geometry.mappableBytes
-  const gaps: number[] = []
-  for (const { start, limit: end } of (readMaps() ?? []).toReversed()) {
-    if (end < limit) gaps.push(end, limit)
-    limit = Math.min(limit, start)
+  const { ENOMEM, EEXIST } = os.platform
+  let errno = 0
+  for (const gap of gapsBelow(geometry.mappableBytes)) {
+    let start = Math.floor((gap.limit - bytes) / align) * align
+    while (start >= gap.start) {
+      const range = chunksOf(core, start, bytes)
+      const used = firstUsed(core, range)
+      if (used === range.limit) {
+        const failed = tryAt(core, start, bytes, attributes)
+        if (failed === 0) return { result: start }
+        if (failed !== -EEXIST) errno = failed
+        break
+      }
+      start = Math.floor((used * geometry.bytesInChunk - bytes) / align) * align
+    }
   }
-  gaps.push(LOWEST, limit)
-  for (let index = 0; index < gaps.length; index += 2) {
-    const start = Math.floor((gaps[index + 1]! - bytes) / align) * align
-    if (start >= gaps[index]! && tryAt(core, start, bytes, attributes)) return start
+  if (errno !== 0) return { result: errno }
+  const advice = `No gap below 2 ** ${geometry.logMappableBytes} is large enough. Ask for less, or use a larger logMappableBytes.`
+  return { result: -ENOMEM, diagnosis: { reason: 'address-space', advice } }
+}
+
+/** Free ranges below `limit`, from the top. */
+function gapsBelow(limit: number): { start: number; limit: number }[] {
+  const gaps: { start: number; limit: number }[] = []
+  let top = limit
+  for (const mapping of (readMaps() ?? []).toReversed()) {
+    if (mapping.limit < top) gaps.push({ start: mapping.limit, limit: top })
+    top = Math.min(top, mapping.start)
   }
-  return -os.platform.ENOMEM
+  gaps.push({ start: LOWEST, limit: top })
+  return gaps
 }
