@@ -24,6 +24,8 @@ function checkPart(name: string, value: unknown): string {
 export class MmapAnnotation {
   /** As the kernel gets it: cleaned and cut to 79 bytes. */
   readonly name: string
+  /** Objects made otherwise than here do not have it, whatever their prototype is. */
+  readonly #isMade = true
 
   private constructor(kind: string, ...parts: string[]) {
     this.name = clean([PREFIX, kind, ...parts].join(':'))
@@ -50,6 +52,11 @@ export class MmapAnnotation {
   /** `mmapper:misc:NAME`: anything else. */
   static misc(name: string): MmapAnnotation {
     return new MmapAnnotation('misc', checkPart('name', name))
+  }
+
+  /** @internal */
+  static isOne(value: unknown): boolean {
+    return typeof value === 'object' && value !== null && #isMade in value && value.#isMade
   }
 
   toString(): string {

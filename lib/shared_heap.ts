@@ -131,27 +131,30 @@ export class SharedHeap {
     const core = this.#live()
     this.#check(offset, bytes)
     const range = core.geometry.chunksAroundBytes(this.start + offset, bytes)
-    const checked = options === undefined ? this.#options : { ...this.#options, ...checkMapOptions(options) }
+    const checked = options === undefined ? this.#options : this.#withDefaults(checkMapOptions(options))
     if (!core.map.areAllMapped(range.start, range.limit)) ensureMapped(core, range, checked)
   }
 
   /** Mapped → Quarantined; whole chunks. Memory goes back to the OS. */
   decommit(offset: number, bytes: number): void {
     const core = this.#live()
-    decommit(core, core.geometry.wholeChunks(this.start + offset, this.#pages(offset, bytes)))
+    const pages = this.#pages(offset, bytes)
+    decommit(core, core.geometry.wholeChunks(this.start + offset, pages))
   }
 
   /** Another protection for OS pages of Mapped chunks. */
   protect(offset: number, bytes: number, protection: MmapProtection): void {
     const core = this.#live()
-    core.geometry.osPages(this.start + offset, this.#pages(offset, bytes))
+    const pages = this.#pages(offset, bytes)
+    core.geometry.osPages(this.start + offset, pages)
     protect(core, this.start + offset, bytes, checkMember('protection', protection, MmapProtection))
   }
 
   /** Advice for OS pages of Mapped chunks. */
   advise(offset: number, bytes: number, advice: MemoryAdvice): void {
     const core = this.#live()
-    core.geometry.osPages(this.start + offset, this.#pages(offset, bytes))
+    const pages = this.#pages(offset, bytes)
+    core.geometry.osPages(this.start + offset, pages)
     advise(core, this.start + offset, bytes, checkMember('advice', advice, MemoryAdvice))
   }
 
@@ -221,6 +224,15 @@ export class SharedHeap {
     return this.#core
   }
 
+  #withDefaults({ hugePage, protection, annotation }: MapOptions): MapOptions {
+    const of = this.#options
+    return {
+      hugePage: hugePage ?? of.hugePage,
+      protection: protection ?? of.protection,
+      annotation: annotation ?? of.annotation,
+    }
+  }
+
   #check(offset: number, bytes: number): void {
     checkInteger('offset', offset, 0, this.bytes - 1)
     checkInteger('bytes', bytes, 1, this.bytes - offset)
@@ -241,7 +253,10 @@ function checkHandle(handle: SharedHeapHandle): SharedHeapHandle {
     handle.buffer instanceof SharedArrayBuffer &&
     Number.isSafeInteger(handle.byteOffset) &&
     Number.isSafeInteger(handle.start) &&
-    Number.isSafeInteger(handle.bytes)
+    Number.isSafeInteger(handle.bytes) &&
+    handle.byteOffset >= 0 &&
+    handle.bytes > 0 &&
+    handle.byteOffset + handle.bytes <= handle.buffer.byteLength
   if (!isHandle) throw invalidArgType('handle', "a SharedHeap's handle", handle)
   return handle
 }

@@ -22,7 +22,7 @@ export interface AlignedMapOptions extends MapOptions {
   readonly align?: number | undefined
 }
 
-const NO_OPTIONS: MapOptions = Object.freeze({})
+const NO_OPTIONS: AllOptions = Object.freeze({})
 
 /** An integer in `min`…`max`, else `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE`. */
 export function checkInteger(name: string, value: unknown, min: number, max: number): number {
@@ -40,16 +40,21 @@ export function checkMember<T extends string>(name: string, value: unknown, set:
   return value as T
 }
 
-export function checkMapOptions<T extends MapOptions>(options: T | undefined): T {
-  if (options === undefined) return NO_OPTIONS as T
+interface AllOptions extends AlignedMapOptions {
+  readonly guard?: boolean | undefined
+}
+
+/** A checked copy, so that each option is read once. `align` and `guard` are checked by who takes them. */
+export function checkMapOptions(options: AllOptions | undefined): AllOptions {
+  if (options === undefined) return NO_OPTIONS
   if (options === null || typeof options !== 'object') throw invalidArgType('options', 'an object', options)
-  const { hugePage, protection, annotation } = options
+  const { hugePage, protection, annotation, align, guard } = options
   if (hugePage !== undefined) checkMember('options.hugePage', hugePage, HugePageSupport)
   if (protection !== undefined) checkMember('options.protection', protection, MmapProtection)
-  if (annotation !== undefined && !(annotation instanceof MmapAnnotation)) {
+  if (annotation !== undefined && !MmapAnnotation.isOne(annotation)) {
     throw invalidArgType('options.annotation', 'an MmapAnnotation', annotation)
   }
-  return options
+  return { hugePage, protection, annotation, align, guard }
 }
 
 /** Turns byte arguments into chunk ranges of one mapper's geometry, and back. */
