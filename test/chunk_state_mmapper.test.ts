@@ -1,5 +1,7 @@
 /** The contract's state machine on real memory: transitions, roundings, refusals, and system calls made. */
 import { inspect } from 'node:util'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
 import {
   ChunkStateMmapper,
   createMmapper,
@@ -12,9 +14,7 @@ import {
   MmapError,
   MmapProtection,
   type MmapperOptions,
-} from 'mmapper'
-import { test } from 'uvu'
-import * as assert from 'uvu/assert'
+} from '../lib/index.js'
 import { CHUNK, countingSyscalls, PAGES, thrownBy, WINDOW } from './os_tools.js'
 import { osPermissions } from './support.js'
 

@@ -1,5 +1,5 @@
 /** System calls that count, fail or throw, and a window of addresses that nothing else uses. */
-import { libcSyscalls, type Syscalls } from 'mmapper'
+import { libcSyscalls, type Syscalls } from '../lib/index.js'
 
 export type SyscallName = keyof Syscalls
 
