@@ -269,6 +269,7 @@ export class ChunkMap {
 
   /** Gives the page tables of `range` back; the caller stores the protections next. */
   releaseTables(range: ChunkRange): void {
+    if (!this.pages.areUsed) return
     for (let at = range.start; at < range.limit; ) {
       const end = this.#attributes.runLimit(at, range.limit, ALL_BITS)
       const attributes = this.attributesAt(at)

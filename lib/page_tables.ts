@@ -27,6 +27,11 @@ export class PageTables {
     return this.#words[Word.FreeTables]! + this.#count - this.#words[Word.NextTable]!
   }
 
+  /** Whether any chunk has a table. */
+  get areUsed(): boolean {
+    return this.#words[Word.NextTable]! !== this.#words[Word.FreeTables]!
+  }
+
   /** A table with every page at `prot`; `available` has been asked. */
   take(prot: number): number {
     const free = this.#words[Word.FreeTables]!

@@ -118,7 +118,7 @@ function releaseRuns(
 /** Publishes a reservation and tells the kernel its name and wishes. */
 function record(core: MapperCore, run: ChunkRange, attributes: number): void {
   core.map.set(run, ENTRY, attributes)
-  core.restoreHints(run)
+  if (attributes !== 0) core.restoreHints(run)
 }
 
 export interface Placement {

@@ -72,17 +72,21 @@ export class TwoLevelTable {
    * `mask`, at most `limit`. A uniform slab is one look.
    */
   runLimit(chunk: number, limit: number, mask: number): number {
+    const words = this.#words
     const value = this.get(chunk) & mask
+    const last = (limit - 1) >>> LOG_CHUNKS_PER_SLAB
     let at = chunk
     while (at < limit) {
-      const slab = at >>> LOG_CHUNKS_PER_SLAB
-      const slabLimit = Math.min(limit, (slab + 1) * CHUNKS_PER_SLAB)
-      const word = this.#words[slab]!
+      let slab = at >>> LOG_CHUNKS_PER_SLAB
+      const word = words[slab]!
       if (word >= 0) {
         if ((word & mask) !== value) return at
-        at = slabLimit
+        do slab++
+        while (slab <= last && words[slab] === word)
+        at = slab * CHUNKS_PER_SLAB
         continue
       }
+      const slabLimit = Math.min(limit, (slab + 1) * CHUNKS_PER_SLAB)
       const cells = this.#cells
       const base = (~word << this.#logCellsInUnit) - slab * CHUNKS_PER_SLAB
       for (; at < slabLimit; at++) if ((cells[base + at]! & mask) !== value) return at
@@ -109,11 +113,35 @@ export class TwoLevelTable {
     let at = start
     while (at < limit) {
       const slab = at >>> LOG_CHUNKS_PER_SLAB
-      const slabLimit = Math.min(limit, (slab + 1) * CHUNKS_PER_SLAB)
-      if (this.#isWhole(slab, at, slabLimit)) Atomics.store(this.#words, slab, value)
-      else this.#fillPart(slab, at, slabLimit, value)
-      at = slabLimit
+      if (this.#isWhole(slab, at, limit)) {
+        const slabLimit = this.#wholeLimit(limit)
+        this.#fillWhole(slab, slabLimit, value)
+        at = slabLimit * CHUNKS_PER_SLAB
+      } else {
+        const slabLimit = Math.min(limit, (slab + 1) * CHUNKS_PER_SLAB)
+        this.#fillPart(slab, at, slabLimit, value)
+        at = slabLimit
+      }
     }
+  }
+
+  /** The end of the slabs that a range ending at chunk `limit` covers to their ends. */
+  #wholeLimit(limit: number): number {
+    return limit === this.#chunks ? Math.ceil(limit / CHUNKS_PER_SLAB) : limit >>> LOG_CHUNKS_PER_SLAB
+  }
+
+  /**
+   * Whole slabs. No cell stands behind such words, so they need no order among themselves: the last store
+   * makes all of them visible before whatever the caller does next. Words that hold the value already are not
+   * written: the first level takes no memory where nothing was ever recorded.
+   */
+  #fillWhole(start: number, limit: number, value: number): void {
+    const words = this.#words
+    let first = start
+    while (first < limit && words[first] === value) first++
+    if (first === limit) return
+    words.fill(value, first, limit)
+    Atomics.store(words, limit - 1, value)
   }
 
   /** After a thread died while holding the lock: the bump pointer again agrees with the owners. */
