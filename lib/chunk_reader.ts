@@ -54,6 +54,7 @@ export function createChunkReader(layout: SharedLayout): ChunkReader {
 }
 
 function cellsAreMapped(cells: Uint8Array, fours: Int32Array, start: number, limit: number): boolean {
+  if (limit - start === 1) return (cells[start]! & STATE_MASK) === MAPPED
   let at = start
   for (; at < limit && (at & 3) !== 0; at++) if ((cells[at]! & STATE_MASK) !== MAPPED) return false
   const lastFour = limit >>> 2

@@ -80,6 +80,9 @@ export const Num = {
   IntentDone: 7,
   /** Chunks by category: mapped, quarantined, foreign (see `entry.ts`). */
   Totals: 8,
+  /** Where the OS placed the last reservation, and the highest end of any. */
+  PlacedStart: 12,
+  PlacedTop: 13,
   /** Calls made, in the order of `SYSCALL_NAMES`. */
   Syscalls: 16,
 } as const
