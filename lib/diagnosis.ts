@@ -5,7 +5,7 @@
  */
 import type { MmapErrorReason } from './errors.js'
 import type { PlatformConstants } from './platform/constants.js'
-import { readText } from './proc.js'
+import { readMaps, readText } from './proc.js'
 import { formatBytes } from './range.js'
 
 export interface Diagnosis {
@@ -129,14 +129,30 @@ function statusBytes(name: string): number {
 /** What is left when no limit explains it: the addresses themselves. */
 function diagnoseAddresses({ syscall, start, bytes }: Refused): Diagnosis | undefined {
   if (syscall !== 'mmap') return undefined
-  if (start >= 0 ? start + bytes <= LOWEST_CEILING : !(statusBytes('VmSize') + bytes > LOWEST_CEILING)) {
-    return undefined
-  }
+  if (start < 0) return diagnoseGaps(bytes)
+  if (start + bytes <= LOWEST_CEILING) return undefined
   return {
     reason: 'address-space',
     advice:
       `A process may have no more than ${formatBytes(LOWEST_CEILING)} of addresses on most machines. ` +
       'Ask for less, or for lower addresses.',
+  }
+}
+
+/** Engines place memory all over the address space: what is free need not be in one piece. */
+function diagnoseGaps(bytes: number): Diagnosis | undefined {
+  let largest = 0
+  let last = 0
+  for (const { start, limit } of readMaps() ?? []) {
+    largest = Math.max(largest, Math.min(start, LOWEST_CEILING) - last)
+    last = limit
+  }
+  if (bytes <= largest) return undefined
+  return {
+    reason: 'address-space',
+    advice:
+      `The largest free piece of the address space has ${formatBytes(largest)} ` +
+      '(the engine has mapped memory in between). Ask for less.',
   }
 }
 

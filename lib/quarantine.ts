@@ -104,6 +104,7 @@ function releaseRuns(
 ): ByteRange | undefined {
   const { map, os } = core
   let partial: ByteRange | undefined
+  core.layout.numbers[Num.IntentDone] = from
   for (let at = from; at < limit; ) {
     const end = map.runLimit(at, limit, STATE_MASK)
     const run = { start: at, limit: end }
