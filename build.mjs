@@ -3,7 +3,7 @@
 //   build/  what is tested: one file per source file (lib, test, examples), so that coverage and stack
 //           traces name true source lines
 import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { build } from 'esbuild'
@@ -34,8 +34,13 @@ await Promise.all([
     ...shared,
     bundle: true,
     splitting: true,
+    // For a package below 60 kB: comments only where tools read them, in the declarations. Names stay.
+    minifyWhitespace: true,
     // Writes constants as literals where they are used; see lib/entry_bits.ts.
     minifySyntax: true,
+    lineLimit: 110,
+    // The maps stay out of the package (the sources that they name are not in it either), so nothing links them.
+    sourcemap: 'external',
     sourcesContent: false,
     entryPoints: ['lib/index.ts', 'lib/cli.ts'].filter(file => existsSync(file)),
     outdir: 'dist',
@@ -49,5 +54,20 @@ await Promise.all([
   }),
 ])
 
+/** Deletes declarations that no entry point reaches: those of the inside. */
+function pruneDeclarations(...entries) {
+  const reached = new Set(entries)
+  for (const file of reached) {
+    for (const [, path] of readFileSync(file, 'utf8').matchAll(/(?:from|import\() *'(\.[^']+)\.js'/g)) {
+      reached.add(join(dirname(file), `${path}.d.ts`))
+    }
+  }
+  for (const entry of readdirSync('dist', { recursive: true, withFileTypes: true })) {
+    const file = join(entry.parentPath, entry.name)
+    if (file.endsWith('.d.ts') && !reached.has(file)) rmSync(file)
+  }
+}
+
 const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin/tsc')
 execFileSync(process.execPath, [tsc, '-p', 'lib'], { stdio: 'inherit' })
+pruneDeclarations('dist/index.d.ts')

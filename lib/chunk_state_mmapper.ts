@@ -47,6 +47,9 @@ export class ChunkStateMmapper implements Mmapper {
   /** Throws once disposed, so that the hot read needs no check of its own. */
   #entryAt: ChunkReader['entryAt']
 
+  constructor(options?: MmapperOptions)
+  /** @internal */
+  constructor(options?: MmapperOptions, attached?: { [ATTACH]: SharedLayout })
   constructor(options: MmapperOptions = {}, attached?: { [ATTACH]: SharedLayout }) {
     if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
     const syscalls = checkSyscalls(options.syscalls)

@@ -163,7 +163,7 @@ function describe(value: unknown): string {
   return value.constructor?.name === undefined ? 'an object' : `an instance of ${value.constructor.name}`
 }
 
-/** Node's `ERR_INVALID_ARG_TYPE`. */
+/** @internal Node's `ERR_INVALID_ARG_TYPE`. */
 export function invalidArgType(name: string, expected: string, value: unknown): TypeError {
   return withCode(
     new TypeError(`The "${name}" argument must be ${expected}. Received ${typeof value} ${describe(value)}`),
@@ -171,7 +171,7 @@ export function invalidArgType(name: string, expected: string, value: unknown): 
   )
 }
 
-/** Node's `ERR_OUT_OF_RANGE`. */
+/** @internal Node's `ERR_OUT_OF_RANGE`. */
 export function outOfRange(name: string, expected: string, value: unknown): RangeError {
   return withCode(
     new RangeError(
@@ -181,7 +181,7 @@ export function outOfRange(name: string, expected: string, value: unknown): Rang
   )
 }
 
-/** Node's `ERR_INVALID_ARG_VALUE`. */
+/** @internal Node's `ERR_INVALID_ARG_VALUE`. */
 export function invalidArgValue(name: string, expected: string, value: unknown): TypeError {
   return withCode(
     new TypeError(`The argument "${name}" must be ${expected}. Received ${describe(value)}`),

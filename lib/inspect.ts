@@ -17,7 +17,13 @@ export function table(rows: readonly (readonly string[])[], right: readonly numb
   )
 }
 
-function totalsLine({ mappedBytes, quarantinedBytes, foreignBytes, peakMappedBytes }: MmapperStats): string {
+/** What is mapped, quarantined and foreign, in a line. */
+export function totalsLine({
+  mappedBytes,
+  quarantinedBytes,
+  foreignBytes,
+  peakMappedBytes,
+}: MmapperStats): string {
   const foreign = foreignBytes === 0 ? '' : `, ${formatBytes(foreignBytes)} foreign`
   return `${formatBytes(mappedBytes)} mapped (peak ${formatBytes(peakMappedBytes)}), ${formatBytes(quarantinedBytes)} quarantined${foreign}`
 }

@@ -9,7 +9,7 @@ import { MmapperError } from './errors.js'
 import type { PlatformConstants } from './platform/constants.js'
 import { platformConstants } from './platform/index.js'
 
-/** The constants of the running platform; undefined where this library has none. */
+/** @internal The constants of the running platform; undefined where this library has none. */
 export const PLATFORM: PlatformConstants | undefined = platformConstants(process.platform, process.arch)
 
 /**
@@ -73,7 +73,7 @@ function bind(platform: PlatformConstants): Syscalls {
   }
 }
 
-/** The error of every call on a platform without constants; importing the package there works. */
+/** @internal The error of every call on a platform without constants; importing the package there works. */
 export function unsupportedPlatform(): MmapperError {
   return new MmapperError(
     'ERR_MMAPPER_UNSUPPORTED',
@@ -113,12 +113,12 @@ export function libcSyscalls(): Syscalls {
   return { ...SYSCALLS }
 }
 
-/** An ArrayBuffer over memory. `address` is mapped and not 0, `bytes` is what the runtime allows: else it dies. */
+/** @internal An ArrayBuffer over memory. `address` is mapped and not 0, `bytes` is what the runtime allows: else it dies. */
 export function viewMemory(address: number, bytes: number): ArrayBuffer {
   return koffi.view(address, bytes) as ArrayBuffer
 }
 
-/** Where the bytes of a typed array are. */
+/** @internal Where the bytes of a typed array are. */
 export function addressOf(bytes: Uint8Array): number {
   return Number(koffi.address(bytes))
 }

@@ -21,8 +21,8 @@ import type { PlatformConstants } from './platform/constants.js'
 import type { MemoryAdvice, MmapStrategy } from './policy.js'
 import { BYTES_IN_PAGE, type ByteRange } from './range.js'
 
-type Counted = (typeof SYSCALL_NAMES)[number]
-export type SyscallCounts = Record<Counted, number>
+/** System calls made, by name. */
+export type SyscallCounts = Record<(typeof SYSCALL_NAMES)[number], number>
 
 const NAMING_UNKNOWN = 0
 const NAMING_WORKS = 1
@@ -32,7 +32,7 @@ const [MMAP, MUNMAP, MPROTECT, MADVISE, PRCTL, MINCORE] = SYSCALL_NAMES.map(
   (_, index) => Num.Syscalls + index,
 ) as [number, number, number, number, number, number]
 
-/** What the OS calls a page, asked once a mapper. */
+/** @internal What the OS calls a page, asked once a mapper. */
 export function osPageSize(syscalls: Syscalls): number {
   if (PLATFORM === undefined) throw unsupportedPlatform()
   const size = syscalls.sysconf(PLATFORM.SC_PAGESIZE)
@@ -42,6 +42,7 @@ export function osPageSize(syscalls: Syscalls): number {
   )
 }
 
+/** @internal See the head of this file. */
 export class OsMemory {
   readonly platform: PlatformConstants
   /** By protection code of `entry.ts`. */
@@ -176,6 +177,16 @@ export class OsMemory {
     return true
   }
 
+  /** Bytes of the range in memory now, or `-errno`; `residency` has room for a byte per OS page. */
+  residentBytes(start: number, bytes: number, bytesInOsPage: number, residency: Uint8Array): number {
+    this.#numbers[MINCORE]!++
+    const result = this.syscalls.mincore(start, bytes, residency)
+    if (result < 0) return result
+    let pages = 0
+    for (let page = 0; page < bytes / bytesInOsPage; page++) pages += residency[page]! & 1
+    return pages * bytesInOsPage
+  }
+
   counts(): SyscallCounts {
     return Object.fromEntries(
       SYSCALL_NAMES.map((name, index) => [name, this.#numbers[Num.Syscalls + index]!]),
@@ -183,7 +194,7 @@ export class OsMemory {
   }
 }
 
-/** True for a protection that `OsMemory.protect` can set. */
+/** @internal True for a protection that `OsMemory.protect` can set. */
 export function isSettable(prot: number): boolean {
   return prot < MIXED
 }

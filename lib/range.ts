@@ -17,7 +17,7 @@ export interface ByteRange {
   readonly bytes: number
 }
 
-/** Chunk numbers `start` (inclusive) to `limit` (exclusive); never empty. */
+/** @internal Chunk numbers `start` (inclusive) to `limit` (exclusive); never empty. */
 export interface ChunkRange {
   readonly start: number
   readonly limit: number
@@ -25,7 +25,7 @@ export interface ChunkRange {
 
 const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const
 
-/** `4194304` → `4 MiB`; at most one decimal. */
+/** @internal `4194304` → `4 MiB`; at most one decimal. */
 export function formatBytes(bytes: number): string {
   let value = bytes
   let unit = 0
@@ -37,11 +37,12 @@ export function formatBytes(bytes: number): string {
   return `${digits} ${UNITS[unit]}`
 }
 
+/** @internal */
 export function formatAddress(address: Address): string {
   return Number.isSafeInteger(address) && address >= 0 ? `0x${address.toString(16)}` : String(address)
 }
 
-/** `0x7f0000000000–0x7f0000400000 (4 MiB)`. */
+/** @internal `0x7f0000000000–0x7f0000400000 (4 MiB)`. */
 export function formatRange({ start, bytes }: ByteRange): string {
   return `${formatAddress(start)}–${formatAddress(start + bytes)} (${formatBytes(bytes)})`
 }

@@ -261,7 +261,7 @@ function checkHandle(handle: SharedHeapHandle): SharedHeapHandle {
   return handle
 }
 
-/** Reserves; see `SharedHeap`. */
+/** @internal Reserves; see `SharedHeap`. */
 export function reserveSharedHeap(core: MapperCore, bytes: number, options: SharedHeapOptions): SharedHeap {
   const { bytesInChunk, mappableBytes } = core.geometry
   const most = Math.floor((Math.min(constants.MAX_LENGTH, mappableBytes) - BYTES_IN_PAGE) / bytesInChunk - 1)

@@ -24,7 +24,7 @@ export interface AlignedMapOptions extends MapOptions {
 
 const NO_OPTIONS: AllOptions = Object.freeze({})
 
-/** An integer in `min`…`max`, else `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE`. */
+/** @internal An integer in `min`…`max`, else `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE`. */
 export function checkInteger(name: string, value: unknown, min: number, max: number): number {
   if (typeof value !== 'number') throw invalidArgType(name, 'a number', value)
   if (!Number.isInteger(value) || value < min || value > max) {
@@ -33,18 +33,19 @@ export function checkInteger(name: string, value: unknown, min: number, max: num
   return value
 }
 
-/** A member of a closed set, else `ERR_INVALID_ARG_TYPE` or `ERR_INVALID_ARG_VALUE`. */
+/** @internal A member of a closed set, else `ERR_INVALID_ARG_TYPE` or `ERR_INVALID_ARG_VALUE`. */
 export function checkMember<T extends string>(name: string, value: unknown, set: Record<string, T>): T {
   if (typeof value !== 'string') throw invalidArgType(name, 'a string', value)
   if (!Object.hasOwn(set, value)) throw invalidArgValue(name, `one of ${Object.keys(set).join(', ')}`, value)
   return value as T
 }
 
+/** @internal */
 interface AllOptions extends AlignedMapOptions {
   readonly guard?: boolean | undefined
 }
 
-/** A checked copy, so that each option is read once. `align` and `guard` are checked by who takes them. */
+/** @internal A checked copy, so that each option is read once. `align` and `guard` are checked by who takes them. */
 export function checkMapOptions(options: AllOptions | undefined): AllOptions {
   if (options === undefined) return NO_OPTIONS
   if (options === null || typeof options !== 'object') throw invalidArgType('options', 'an object', options)
@@ -57,7 +58,7 @@ export function checkMapOptions(options: AllOptions | undefined): AllOptions {
   return { hugePage, protection, annotation, align, guard }
 }
 
-/** Turns byte arguments into chunk ranges of one mapper's geometry, and back. */
+/** @internal Turns byte arguments into chunk ranges of one mapper's geometry, and back. */
 export class Geometry {
   readonly logGranularity: number
   readonly logMappableBytes: number
