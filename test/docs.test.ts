@@ -1,0 +1,99 @@
+/** Every program in README.md is checked by the compiler and run. */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join, resolve } from 'node:path'
+import { transformSync } from 'esbuild'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { testIf } from './support.js'
+
+const root = resolve(import.meta.dirname, '../..')
+const readme = join(root, 'README.md')
+/** Inside the project, so that its own name resolves to it. */
+const folder = join(root, 'build/readme')
+
+interface Block {
+  readonly line: number
+  readonly language: 'ts' | 'js'
+  readonly text: string
+  /** False after `<!-- not run -->`. */
+  readonly isProgram: boolean
+}
+
+function blocksOf(markdown: string): Block[] {
+  const blocks: Block[] = []
+  const fences = /(^<!-- not run -->\s*\n\s*)?^```(\w*)[^\n]*\n(.*?)^```$/gms
+  for (const { index, 0: whole, 1: mark, 2: language, 3: text } of markdown.matchAll(fences)) {
+    if (language !== 'ts' && language !== 'js') continue
+    const before = markdown.slice(0, index + whole.indexOf('```'))
+    blocks.push({ line: before.split('\n').length, language, text: text!, isProgram: mark === undefined })
+  }
+  return blocks
+}
+
+test('code blocks are found with their lines and marks', () => {
+  const markdown = [
+    '# Title',
+    '```ts',
+    'first()',
+    '```',
+    '```sh',
+    'npm install',
+    '```',
+    '<!-- not run -->',
+    '',
+    '```js',
+    'second()',
+    '```',
+  ].join('\n')
+  assert.equal(blocksOf(`${markdown}\n`), [
+    { line: 2, language: 'ts', text: 'first()\n', isProgram: true },
+    { line: 10, language: 'js', text: 'second()\n', isProgram: false },
+  ])
+})
+
+const blocks = existsSync(readme) ? blocksOf(readFileSync(readme, 'utf8')) : []
+const programs = blocks.filter(({ isProgram }) => isProgram)
+const nameOf = ({ line }: Block): string => `line-${line}`
+
+testIf(test, existsSync(readme), 'no README.md', 'the README has programs', () => {
+  assert.ok(programs.length > 0)
+})
+
+testIf(test, programs.length > 0, 'no programs', 'the programs of the README type-check', () => {
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder, { recursive: true })
+  for (const block of programs) {
+    if (block.language === 'ts')
+      writeFileSync(join(folder, `${nameOf(block)}.ts`), `${block.text}\nexport {}\n`)
+  }
+  const config = {
+    extends: '../../tsconfig.json',
+    // Readers may declare what they do not use.
+    compilerOptions: { paths: {}, noUnusedLocals: false, noUnusedParameters: false, types: ['node'] },
+    include: ['*.ts'],
+  }
+  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config))
+  if (!programs.some(({ language }) => language === 'ts')) return
+  const require = createRequire(import.meta.url)
+  const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin/tsc')
+  const { status, stdout } = spawnSync(process.execPath, [tsc, '-p', folder], { encoding: 'utf8' })
+  assert.is(status, 0, stdout)
+})
+
+for (const block of programs) {
+  test(`the program in line ${block.line} of the README runs`, () => {
+    mkdirSync(folder, { recursive: true })
+    const { code } = transformSync(block.text, { loader: block.language, target: 'node20', format: 'esm' })
+    const file = join(folder, `${nameOf(block)}.mjs`)
+    writeFileSync(file, code)
+    execFileSync(process.execPath, ['--no-warnings', file], {
+      cwd: folder,
+      timeout: 60_000,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+  })
+}
+
+test.run()
