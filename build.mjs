@@ -34,7 +34,8 @@ await Promise.all([
     ...shared,
     bundle: true,
     splitting: true,
-    // For a package below 60 kB: comments only where tools read them, in the declarations. Names stay.
+    // For a package below 60 kB: comments only where tools read them, in the declarations. Names stay and lines
+    // are short, so that stack traces can be read.
     minifyWhitespace: true,
     // Writes constants as literals where they are used; see lib/entry_bits.ts.
     minifySyntax: true,
