@@ -17,26 +17,43 @@ import {
   withProt,
   withState,
 } from './entry.js'
+import { changedPages, detachUnreachable, pageRuns } from './page_runs.js'
 import { mappingsWithin, type OsMapping, readMaps } from './proc.js'
-import type { ChunkRange } from './range.js'
+import type { ByteRange, ChunkRange } from './range.js'
 
-export function adoptFromOs(core: MapperCore, range: ChunkRange): void {
+/** Returns what the chunk map had otherwise, if anything. */
+export function adoptFromOs(core: MapperCore, range: ChunkRange): ByteRange | undefined {
   const { map } = core
   const mappings = readMaps()
-  if (mappings === undefined) return
+  if (mappings === undefined) return undefined
+  const before = pageRuns(core, range)
   for (let at = range.start; at < range.limit; ) {
     const end = map.runLimit(at, range.limit)
     const entry = map.entryAt(at)
     if (isOwn(entry)) adoptRun(core, { start: at, limit: end }, entry, mappings)
     at = end
   }
+  detachUnreachable(core, range)
+  return changedPages(core, before, pageRuns(core, range))
+}
+
+/** Neighbours with one protection become one; the kernel keeps some apart for reasons that do not matter here. */
+function partsWithin(mappings: readonly OsMapping[], start: number, limit: number): OsMapping[] {
+  const parts: OsMapping[] = []
+  for (const mapping of mappingsWithin(mappings, start, limit)) {
+    const last = parts.at(-1)
+    if (last?.limit === mapping.start && last.prot === mapping.prot) {
+      parts[parts.length - 1] = { ...last, limit: mapping.limit }
+    } else parts.push(mapping)
+  }
+  return parts
 }
 
 function adoptRun(core: MapperCore, run: ChunkRange, entry: number, mappings: readonly OsMapping[]): void {
   const { map, geometry } = core
   const { bytesInChunk } = geometry
   for (let at = run.start; at < run.limit; ) {
-    const [first] = mappingsWithin(mappings, at * bytesInChunk, run.limit * bytesInChunk)
+    const [first] = partsWithin(mappings, at * bytesInChunk, run.limit * bytesInChunk)
     const isCovered = first !== undefined && first.start === at * bytesInChunk
     const covered = isCovered ? Math.floor(first.limit / bytesInChunk) : at
     if (isCovered && covered > at) {
@@ -45,7 +62,7 @@ function adoptRun(core: MapperCore, run: ChunkRange, entry: number, mappings: re
       at = covered
     } else {
       map.prepare({ start: at, limit: at + 1 })
-      adoptChunk(core, at, entry, mappingsWithin(mappings, at * bytesInChunk, (at + 1) * bytesInChunk))
+      adoptChunk(core, at, entry, partsWithin(mappings, at * bytesInChunk, (at + 1) * bytesInChunk))
       at++
     }
   }

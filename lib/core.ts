@@ -96,9 +96,9 @@ export class MapperCore {
 
   enter(): void {
     const isOrphaned = this.lock.acquire() === 'orphaned'
-    // An intent in a lock that was free: the repair failed then, and is owed still.
-    if (isOrphaned || this.#words[Word.IntentKind] !== Intent.None) this.#inherit()
     this.os.syscalls = this.#trace.syscalls
+    // An intent without a dead owner is left by a repair that an injected system call broke off.
+    if (isOrphaned || this.#words[Word.IntentKind] !== Intent.None) this.#inherit(isOrphaned)
     if (this.#words[Word.Disposed] === 0) return
     this.lock.release()
     throw disposedError()
@@ -128,9 +128,10 @@ export class MapperCore {
     Atomics.store(this.#words, Word.IntentKind, Intent.None)
   }
 
-  #inherit(): void {
+  #inherit(isOrphaned: boolean): void {
     try {
       repair(this)
+      if (!isOrphaned) return
       sweepDeadThreads(this)
       this.#numbers[Num.Recoveries]!++
     } catch (error) {

@@ -31,8 +31,9 @@ import {
 } from './entry.js'
 import { Intent } from './intent.js'
 import { Num } from './layout.js'
+import { hasUnknown, spanning } from './page_runs.js'
 import { MapState, MmapProtection, MmapStrategy } from './policy.js'
-import type { ByteRange, ChunkRange } from './range.js'
+import type { ChunkRange } from './range.js'
 
 const READ_WRITE = protectionCode(MmapProtection.ReadWrite)
 
@@ -40,7 +41,11 @@ export function decommit(core: MapperCore, range: ChunkRange): void {
   core.enter()
   try {
     core.settleHeaps('decommit', range)
-    const target = mappedPart(core, range)
+    let target = mappedPart(core, range)
+    if (target !== undefined && hasUnknown(core, target)) {
+      adoptFromOs(core, target)
+      target = mappedPart(core, range)
+    }
     if (target === undefined) return
     core.checkViews('decommit', core.byteRange(target))
     core.map.prepare(target)
@@ -113,9 +118,9 @@ function takeBack(core: MapperCore, target: ChunkRange): Error | undefined {
       const syscall = (map.entryAt(at) & SOFT) === 0 ? 'mmap' : 'madvise'
       return putBack(core, target, at, syscall, errno)
     }
+    core.localViews.detachOver(core.byteRange(segment))
     at = end
   }
-  core.localViews.detachOver(core.byteRange(target))
   return undefined
 }
 
@@ -173,8 +178,8 @@ function finish(core: MapperCore, segment: ChunkRange, prot: number): void {
 function putBack(core: MapperCore, target: ChunkRange, from: number, syscall: string, errno: number): Error {
   const rest = { start: from, limit: target.limit }
   unmarkDecommitting(core, rest)
-  if (!core.reprotect(rest)) adoptFromOs(core, rest)
-  const partial: ByteRange | undefined =
-    from === target.start ? undefined : core.byteRange({ start: target.start, limit: from })
+  const changed = core.reprotect(rest) ? undefined : adoptFromOs(core, rest)
+  const done = from === target.start ? undefined : core.byteRange({ start: target.start, limit: from })
+  const partial = spanning(done, changed)
   return core.refused({ action: 'decommit', syscall, errno, ...core.byteRange(rest), partial })
 }

@@ -139,7 +139,9 @@ function auditing(mmapper: ChunkStateMmapper): Finding {
 function advice(mmapper: ChunkStateMmapper): Finding[] {
   const { os } = coreOf(mmapper)
   return Object.values(MemoryAdvice).map(name =>
-    os.supports(name) ? works(`advice ${name}`, 'supported') : fails(`advice ${name}`, 'not in this kernel'),
+    os.probe(name) === 0
+      ? works(`advice ${name}`, 'supported')
+      : fails(`advice ${name}`, 'not in this kernel'),
   )
 }
 

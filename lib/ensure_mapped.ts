@@ -25,6 +25,7 @@ import {
 } from './entry.js'
 import { Intent } from './intent.js'
 import { Num } from './layout.js'
+import { spanning } from './page_runs.js'
 import { HugePageSupport, MmapProtection, MmapStrategy } from './policy.js'
 import type { ByteRange, ChunkRange } from './range.js'
 import type { MapOptions } from './validate.js'
@@ -181,12 +182,12 @@ function fail(
     const run = { start: at, limit: end }
     const entry = map.entryAt(at)
     if ((entry & STATE_MASK) !== MAPPED && !undo(core, run, entry, at === failed.start)) {
-      if (at === failed.start) adoptFromOs(core, run)
+      if (at === failed.start) partial = spanning(partial, adoptFromOs(core, run))
       else {
         // It is Mapped now, whatever was meant.
         map.change(run, old => withState(old, MAPPED, mapping.prot))
-        const { start, bytes } = core.byteRange(run)
-        partial = { start: partial?.start ?? start, bytes: start + bytes - (partial?.start ?? start) }
+        if ((entry & STATE_MASK) === UNMAPPED) map.annotate(run, mapping.annotation)
+        partial = spanning(partial, core.byteRange(run))
       }
     }
     at = end

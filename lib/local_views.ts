@@ -41,6 +41,10 @@ export class LocalViews {
     this.#slot = slot
   }
 
+  get hasAny(): boolean {
+    return this.#byRange.size > 0
+  }
+
   get(start: number, bytes: number): ArrayBuffer | undefined {
     return this.#byRange.get(keyOf(start, bytes))?.ref.deref()
   }

@@ -50,7 +50,7 @@ export class OsMemory {
   readonly #reserveFlags: number
   readonly #numbers: Float64Array
   readonly #words: Int32Array
-  readonly #advice = new Map<MemoryAdvice, boolean>()
+  readonly #advice = new Map<MemoryAdvice, number>()
   #debris: ByteRange[] = []
   /** Changed by the owner of this object to trace calls. */
   syscalls: Syscalls
@@ -125,16 +125,18 @@ export class OsMemory {
     return this.syscalls.madvise(start, bytes, advice.DontNeed)
   }
 
-  /** Whether kernel and headers know the advice; asked once, by an empty range. */
-  supports(advice: MemoryAdvice): boolean {
+  /** Whether kernel and headers know the advice; asked once, by an empty range. 0 or `-errno`. */
+  probe(advice: MemoryAdvice): number {
     const known = this.#advice.get(advice)
     if (known !== undefined) return known
+    const { EINVAL, ENOSYS, EOPNOTSUPP } = this.platform
     const number = this.platform.advice[advice]
     if (number !== undefined) this.#numbers[MADVISE]!++
-    const { EINVAL } = this.platform
     const result = number === undefined ? -EINVAL : this.syscalls.madvise(0, 0, number)
-    if (result === 0 || result === -EINVAL) this.#advice.set(advice, result === 0)
-    return result === 0
+    if (result === 0) this.#advice.set(advice, 0)
+    else if (result === -EINVAL || result === -ENOSYS) this.#advice.set(advice, -EOPNOTSUPP)
+    else return result
+    return this.#advice.get(advice)!
   }
 
   advise(start: number, bytes: number, advice: MemoryAdvice): number {
@@ -146,7 +148,7 @@ export class OsMemory {
 
   /** A hint: failing is nothing. */
   hintHugePages(start: number, bytes: number): void {
-    if (this.supports('HugePage')) this.advise(start, bytes, 'HugePage')
+    if (this.probe('HugePage') === 0) this.advise(start, bytes, 'HugePage')
   }
 
   get canName(): boolean {

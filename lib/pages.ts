@@ -11,6 +11,7 @@ import type { MapperCore } from './core.js'
 import { ANY, FOREIGN, HUGE, MAPPED, NO_ACCESS, protectionCode, STATE_MASK, stateName } from './entry.js'
 import { invalidArgValue, outOfRange } from './errors.js'
 import { Intent } from './intent.js'
+import { hasUnknown } from './page_runs.js'
 import { MapState, MemoryAdvice, type MmapProtection } from './policy.js'
 import { type ByteRange, type ChunkRange, formatBytes, formatRange } from './range.js'
 
@@ -59,31 +60,26 @@ export function protect(core: MapperCore, start: number, bytes: number, protecti
     core.settleHeaps('protect', pages.chunks)
     checkMapped(core, 'protect', pages.chunks, FOREIGN)
     if (prot === NO_ACCESS) core.checkViews('protect', pages)
-    if (hasUnknown(core, pages)) adoptFromOs(core, pages.chunks)
+    if (hasUnknown(core, pages.chunks)) adoptFromOs(core, pages.chunks)
     map.prepareProtection(pages.startPage, pages.limitPage)
     core.begin(Intent.Protect, pages.chunks)
     const errno = core.os.protect(start, bytes, prot)
-    if (errno < 0) restore(core, pages)
+    let partial: ByteRange | undefined
+    if (errno < 0) partial = restore(core, pages)
     else {
       if (prot === NO_ACCESS) core.localViews.detachOver(pages)
       map.setProtection(pages.startPage, pages.limitPage, prot)
     }
     core.end()
-    if (errno < 0) throw core.refused({ action: 'protect', syscall: 'mprotect', errno, start, bytes })
+    if (errno < 0)
+      throw core.refused({ action: 'protect', syscall: 'mprotect', errno, start, bytes, partial })
   } finally {
     core.leave()
   }
 }
 
-function hasUnknown(core: MapperCore, { startPage, limitPage }: Pages): boolean {
-  for (let page = startPage; page < limitPage; page = core.map.protectionLimit(page, limitPage)) {
-    if (core.map.protectionOfPage(page) === ANY) return true
-  }
-  return false
-}
-
 /** Puts the pages back to what they were; asks the OS what holds if it refuses that too. */
-function restore(core: MapperCore, { startPage, limitPage, chunks }: Pages): void {
+function restore(core: MapperCore, { startPage, limitPage, chunks }: Pages): ByteRange | undefined {
   const { map, os, geometry } = core
   const bytesInPage = geometry.bytesInChunk / map.pagesInChunk
   let isRestored = true
@@ -93,7 +89,7 @@ function restore(core: MapperCore, { startPage, limitPage, chunks }: Pages): voi
     if (prot < ANY && os.protect(page * bytesInPage, (end - page) * bytesInPage, prot) < 0) isRestored = false
     page = end
   }
-  if (!isRestored) adoptFromOs(core, chunks)
+  return isRestored ? undefined : adoptFromOs(core, chunks)
 }
 
 export function advise(core: MapperCore, start: number, bytes: number, advice: MemoryAdvice): void {
@@ -103,11 +99,12 @@ export function advise(core: MapperCore, start: number, bytes: number, advice: M
   try {
     core.settleHeaps('advise', pages.chunks)
     checkMapped(core, 'advise', pages.chunks, FOREIGN)
-    const errno = os.supports(advice) ? os.advise(start, bytes, advice) : -os.platform.EOPNOTSUPP
+    if (advice === MemoryAdvice.NoHugePage) map.prepare(pages.chunks)
+    const known = os.probe(advice)
+    const errno = known < 0 ? known : os.advise(start, bytes, advice)
     const action = `advise ${advice} for`
     if (errno < 0) throw core.refused({ action, syscall: 'madvise', errno, start, bytes })
     if (advice === MemoryAdvice.NoHugePage) {
-      map.prepare(pages.chunks)
       map.changeAttributes(pages.chunks, attributes => attributes & ~HUGE)
     }
   } finally {
@@ -117,7 +114,8 @@ export function advise(core: MapperCore, start: number, bytes: number, advice: M
 
 export function view(core: MapperCore, start: number, bytes: number): ArrayBuffer {
   const known = core.localViews.get(start, bytes)
-  if (known !== undefined) return known
+  // A view that the program itself transferred away is none any more.
+  if (known !== undefined && known.byteLength === bytes) return known
   if (start === 0) throw outOfRange('start', 'above 0: no engine makes a buffer at address 0', start)
   if (bytes > constants.MAX_LENGTH) {
     const most = `at most ${constants.MAX_LENGTH} (${formatBytes(constants.MAX_LENGTH)}) in this runtime`

@@ -284,7 +284,9 @@ function giveUp(core: MapperCore, attributes: number): Attempt | undefined {
   const { numbers } = core.layout
   const start = numbers[Num.IntentStart]!
   const bytes = numbers[Num.IntentBytes]!
-  const errno = os.release(start, bytes)
+  // Once more, since what cannot be recorded (beyond the mappable space) would be lost until the next call.
+  let errno = os.release(start, bytes)
+  if (errno < 0) errno = os.release(start, bytes)
   numbers[Num.IntentBytes] = 0
   if (errno >= 0) return undefined
   const first = Math.ceil(start / geometry.bytesInChunk)

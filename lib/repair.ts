@@ -57,6 +57,7 @@ import {
 import { Intent } from './intent.js'
 import { Num, Word } from './layout.js'
 import { markRuns } from './mark.js'
+import { detachUnreachable } from './page_runs.js'
 import { mappingsWithin, type OsMapping, readMaps } from './proc.js'
 import type { ChunkRange } from './range.js'
 import { giveBack } from './unmap.js'
@@ -93,6 +94,7 @@ export function repair(core: MapperCore): void {
       break
   }
   core.map.recount()
+  detachUnreachable(core, range)
   core.end()
 }
 

@@ -10,7 +10,6 @@ import {
   isOwn,
   MAPPED,
   MIXED,
-  NO_ACCESS,
   protectionOf,
   protOf,
   STATE_MASK,
@@ -113,18 +112,19 @@ function auditPages(
   mappings: readonly OsMapping[],
   found: Discrepancy[],
 ): void {
-  const expected =
-    prot >= MIXED ? 'private anonymous memory, accessible' : `${protectionOf(prot)}, private anonymous`
+  const expected = prot >= MIXED ? 'some mapping' : `${protectionOf(prot)}, private anonymous`
   const differs = (from: number, to: number, actual: string): void => {
     found.push({ start: from, bytes: to - from, state: stateName(entry), expected, actual })
   }
   let at = start
   for (const mapping of mappingsWithin(mappings, start, limit)) {
     if (mapping.start > at) differs(at, mapping.start, 'nothing')
-    // A discarded Quarantined chunk may be accessible or not; memory marked as mapped must be accessible.
+    // What the user mapped over a reservation is his; a discarded Quarantined chunk may be accessible or not.
     const isAsSaid =
-      prot === ANY ? (entry & STATE_MASK) !== MAPPED || mapping.prot !== NO_ACCESS : mapping.prot === prot
-    if (!isAsSaid || !mapping.anonymous) {
+      prot === ANY
+        ? mapping.anonymous || (entry & STATE_MASK) === MAPPED
+        : mapping.anonymous && mapping.prot === prot
+    if (!isAsSaid) {
       const name = mapping.name === '' ? '' : ` ${mapping.name}`
       differs(mapping.start, mapping.limit, `${mapping.permissions}${name}`)
     }

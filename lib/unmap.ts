@@ -14,6 +14,7 @@ import type { MapperCore } from './core.js'
 import { FOREIGN, isOwn, LENT, MAPPED, NO_ACCESS, RETIRING, retire, STATE_MASK, unretire } from './entry.js'
 import { Intent } from './intent.js'
 import { Num } from './layout.js'
+import { hasUnknown, spanning } from './page_runs.js'
 import { MmapStrategy } from './policy.js'
 import type { ChunkRange } from './range.js'
 
@@ -33,7 +34,12 @@ export function unmap(core: MapperCore, range: ChunkRange): void {
 /** The transition itself, with the lock held and views checked. */
 export function unmapHeld(core: MapperCore, range: ChunkRange): void {
   const { map } = core
-  const segments = prepareSegments(core, range)
+  let segments = prepareSegments(core, range)
+  if (segments > 1 && hasUnknown(core, range)) {
+    // Splitting makes them inaccessible: to undo that, one must know what they were.
+    adoptFromOs(core, range)
+    segments = prepareSegments(core, range)
+  }
   core.begin(Intent.Unmap, range)
   map.change(range, entry => (isOwn(entry) ? retire(entry) : entry))
   const failure = giveBackAll(core, range, segments)
@@ -127,16 +133,16 @@ interface Failure {
 function putBack(core: MapperCore, rest: ChunkRange, split: boolean, failure: Failure): Error {
   const { map } = core
   const { syscall, errno, start, limit } = failure
+  let partial = start < limit && syscall !== 'mprotect' ? core.byteRange({ start, limit }) : undefined
   for (let at = rest.start; at < rest.limit; ) {
     const end = map.runLimit(at, rest.limit, SEGMENT_MASK)
     const run = { start: at, limit: end }
     if ((map.entryAt(at) & STATE_MASK) === RETIRING) {
       map.change(run, unretire)
-      if (split && !core.reprotect(run)) adoptFromOs(core, run)
+      if (split && !core.reprotect(run)) partial = spanning(partial, adoptFromOs(core, run))
     }
     at = end
   }
-  const partial = start < limit && syscall !== 'mprotect' ? core.byteRange({ start, limit }) : undefined
   return core.refused({ action: 'unmap', syscall, errno, ...core.byteRange(rest), partial })
 }
 
@@ -145,7 +151,11 @@ function forgetForeign(core: MapperCore, range: ChunkRange): void {
   for (let at = range.start; at < range.limit; ) {
     const end = map.runLimit(at, range.limit)
     const entry = map.entryAt(at)
-    if ((entry & STATE_MASK) === MAPPED && (entry & FOREIGN) !== 0) map.set({ start: at, limit: end }, 0, 0)
+    if ((entry & STATE_MASK) === MAPPED && (entry & FOREIGN) !== 0) {
+      const run = { start: at, limit: end }
+      core.localViews.detachOver(core.byteRange(run))
+      map.set(run, 0, 0)
+    }
     at = end
   }
 }
