@@ -15,7 +15,7 @@ import {
   MmapProtection,
   type MmapperOptions,
 } from '../lib/index.js'
-import { CHUNK, countingSyscalls, PAGES, thrownBy, WINDOW } from './os_tools.js'
+import { CHUNK, countingSyscalls, leftOver, PAGES, thrownBy, WINDOW } from './os_tools.js'
 import { osPermissions } from './support.js'
 
 const { Unmapped, Quarantined, Mapped } = MapState
@@ -284,25 +284,6 @@ test('protections asked for are what the OS has, and a later mapping asks anew',
     }
   })
 })
-
-/** What is left of all that mmap gave after all that munmap took. */
-function leftOver(calls: ReturnType<typeof countingSyscalls>['calls']): [number, number][] {
-  let held: [number, number][] = []
-  for (const { name, args, result } of calls) {
-    const [start, bytes] = args as [number, number]
-    if (name === 'mmap' && result > 0) held.push([result, result + bytes])
-    if (name !== 'munmap' || result !== 0) continue
-    held = held.flatMap(([from, to]) =>
-      (
-        [
-          [from, Math.min(to, start)],
-          [Math.max(from, start + bytes), to],
-        ] as [number, number][]
-      ).filter(([low, high]) => low < high),
-    )
-  }
-  return held
-}
 
 test('Anywhere aligns as asked, records whole chunks, and leaves nothing over', () => {
   for (const logGranularity of [16, 21, 22, 30]) {

@@ -42,6 +42,25 @@ export function countingSyscalls(): { syscalls: Syscalls; calls: Call[]; names()
   return { syscalls, calls, names: () => calls.splice(0).map(({ name }) => name) }
 }
 
+/** What is left of all that mmap gave after all that munmap took. */
+export function leftOver(calls: readonly Call[]): [number, number][] {
+  let held: [number, number][] = []
+  for (const { name, args, result } of calls) {
+    if (result < 0 || (name !== 'mmap' && name !== 'munmap')) continue
+    const bytes = args[1] as number
+    const start = name === 'mmap' ? result : (args[0] as number)
+    held = held.flatMap(([from, to]) => {
+      const rest: [number, number][] = [
+        [from, Math.min(to, start)],
+        [Math.max(from, start + bytes), to],
+      ]
+      return rest.filter(([low, high]) => low < high)
+    })
+    if (name === 'mmap') held.push([start, start + bytes])
+  }
+  return held
+}
+
 export interface Fault {
   /** Which call from now on, 1 for the next; Infinity for none. */
   at: number
@@ -49,23 +68,40 @@ export interface Fault {
   /** Whether all later calls fail too. */
   forever: boolean
   /** Called instead of failing, if given: it may throw. */
-  instead?: ((name: SyscallName, args: readonly unknown[]) => number) | undefined
+  instead?: ((name: SyscallName, args: readonly unknown[], real: () => number) => number) | undefined
+}
+
+export interface FaultySyscalls {
+  readonly syscalls: Syscalls
+  readonly fault: Fault
+  /** Calls made since `reset`, failed ones included. */
+  made(): number
+  /** What mmap gave and munmap has not taken, since the beginning. */
+  held(): [number, number][]
+  reset(): void
 }
 
 /** The real system calls, of which one (or all from one on) fails without having done anything. */
-export function faultySyscalls(): { syscalls: Syscalls; fault: Fault; made(): number; reset(): void } {
+export function faultySyscalls(): FaultySyscalls {
   const fault: Fault = { at: Number.POSITIVE_INFINITY, errno: ERRNO.ENOMEM, forever: false }
+  const calls: Call[] = []
   let made = 0
-  const syscalls = wrapSyscalls((name, args, real) => {
-    if (name === 'sysconf') return real()
+  const syscalls = wrapSyscalls((name, args, plain) => {
+    if (name === 'sysconf') return plain()
+    const real = (): number => {
+      const result = plain()
+      calls.push({ name, args, result })
+      return result
+    }
     made++
     if (made !== fault.at && !(fault.forever && made > fault.at)) return real()
-    return fault.instead === undefined ? fault.errno : fault.instead(name, args)
+    return fault.instead === undefined ? fault.errno : fault.instead(name, args, real)
   })
   return {
     syscalls,
     fault,
     made: () => made,
+    held: () => leftOver(calls),
     reset() {
       made = 0
       fault.at = Number.POSITIVE_INFINITY
