@@ -78,12 +78,12 @@ export class LocalViews {
     return this.#over(range).filter(({ start }) => !engineCanDetach(start))
   }
 
-  /** Detaches every live view over the range. */
+  /** Detaches every live view over the range; one that the engine cannot detach stays recorded. */
   detachOver(range: ByteRange): void {
     if (this.#byRange.size === 0) return
     for (const entry of this.#over(range)) {
       const view = entry.ref.deref()
-      if (view !== undefined) this.release(view)
+      if (view === undefined || detach(view)) this.#forget(entry)
     }
   }
 
