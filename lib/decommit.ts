@@ -42,12 +42,13 @@ export function decommit(core: MapperCore, range: ChunkRange): void {
   try {
     core.settleHeaps('decommit', range)
     let target = mappedPart(core, range)
-    if (target !== undefined && hasUnknown(core, target)) {
-      adoptFromOs(core, target)
-      target = mappedPart(core, range)
-    }
     if (target === undefined) return
     core.checkViews('decommit', core.byteRange(target))
+    if (hasUnknown(core, target)) {
+      adoptFromOs(core, target)
+      target = mappedPart(core, range)
+      if (target === undefined) return
+    }
     core.map.prepare(target)
     core.begin(Intent.Decommit, target)
     markDecommitting(core, target)

@@ -21,7 +21,7 @@ import {
 import { CHUNK, PAGES, WINDOW } from './os_tools.js'
 import { osPermissions } from './support.js'
 
-const OPERATIONS = Number(process.env.MMAPPER_MODEL_OPS ?? 6000)
+const OPERATIONS = Number(process.env.MMAPPER_MODEL_OPS ?? 3000)
 const SEED = Number(process.env.MMAPPER_MODEL_SEED ?? Date.now() % 2 ** 31)
 const CHUNKS = 24
 const PAGE = 4096
