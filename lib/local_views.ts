@@ -15,6 +15,8 @@ let canDetach: boolean | undefined
 
 /** Detaches a view without copying or freeing; false where the engine cannot. */
 export function detach(view: ArrayBuffer): boolean {
+  // Views are never empty: this one is detached already, by us or by the program.
+  if (view.byteLength === 0) return true
   if (canDetach === false) return false
   if (typeof view.transfer === 'function') view.transfer(0)
   canDetach ??= view.byteLength === 0
