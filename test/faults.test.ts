@@ -372,7 +372,9 @@ for (const scenario of SCENARIOS) {
           } catch (caught) {
             error = caught
           }
-          assert.match(String(error), /injected/, what)
+          // Where the OS places a reservation decides how many ends there are to trim.
+          if (faulty.made() >= nth) assert.match(String(error), /injected/, what)
+          else assert.ok(nth > 1 && error === undefined, what)
           faulty.reset()
           assert.equal(world.mmapper.audit(), [], what)
           if (scenario.name.includes('where')) {
