@@ -6,9 +6,10 @@
  *   words       Int32    the lock, the intent in progress, table sizes        (Word)
  *   numbers     Float64  configuration, totals, counters                      (Num)
  *   threads     who is attached: OS thread id, start time, worker id, generation, number of views
+ *   totals      chunks by annotation
  *   heaps       engine-owned ranges and which threads hold their buffer
  *   views       live ArrayBuffers over the memory, of all threads
- *   annotations names, 80 bytes each, and totals by name
+ *   annotations names, 80 bytes each
  *   level 1     a word per slab, for states and for attributes
  *   pool        second-level slabs of both, 8 KiB units
  *   tables      protections by page, for chunks whose pages differ
@@ -155,10 +156,11 @@ export class SharedLayout {
     const words = place(4 * WORDS)
     const numbers = place(8 * NUMBERS)
     const threads = place(24 * MOST_THREADS)
+    // Near the header: the totals of memory without annotation take no page of their own.
+    const totals = place(24 * MOST_ANNOTATIONS)
     const heaps = place(32 * MOST_HEAPS)
     const viewThreads = place(4 * MOST_VIEWS)
     const viewRanges = place(16 * MOST_VIEWS)
-    const totals = place(24 * MOST_ANNOTATIONS)
     const generations = place(4 * MOST_ANNOTATIONS)
     const names = place(BYTES_IN_NAME * MOST_ANNOTATIONS)
     const level1 = place(24 * this.slabs)
