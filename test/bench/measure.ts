@@ -1,0 +1,65 @@
+/**
+ * Times works against each other with tinybench: in rounds, each work in turn, so that whatever else loads
+ * the machine loads all of them. A work's figure is the median of its samples over all rounds; a ratio is the
+ * median of the rounds' ratios.
+ */
+import { Bench } from 'tinybench'
+
+export interface Work {
+  readonly name: string
+  /** Operations in one call of `run`. */
+  readonly operations: number
+  readonly before?: () => void
+  readonly run: () => void
+  readonly after?: () => void
+}
+
+export interface Measured {
+  readonly name: string
+  /** Nanoseconds an operation. */
+  readonly nanoseconds: number
+  /** The first work's time over this one's. */
+  readonly ratio: number
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[sorted.length >> 1] ?? Number.NaN
+}
+
+export function compare(works: readonly Work[], { rounds = 7, samples = 9 } = {}): Measured[] {
+  const bench = new Bench({
+    time: 0,
+    iterations: samples,
+    warmup: false,
+    retainSamples: true,
+    throws: true,
+  })
+  for (const { name, run, before, after } of works) {
+    bench.add(name, run, {
+      // Else each run begins with a call outside the hooks, to see whether it is asynchronous.
+      async: false,
+      ...(before === undefined ? {} : { beforeEach: before }),
+      ...(after === undefined ? {} : { afterEach: after }),
+    })
+  }
+  const all = works.map((): number[] => [])
+  const rounded = works.map((): number[] => [])
+  for (let round = -1; round < rounds; round++) {
+    bench.runSync()
+    // The first round warms up.
+    if (round < 0) continue
+    for (const [index, { name, operations }] of works.entries()) {
+      const result = bench.getTask(name)!.result
+      if (!('latency' in result)) throw new Error(`${name}: ${result.state}`)
+      const nanoseconds = result.latency.samples!.map(sample => (sample * 1e6) / operations)
+      all[index]!.push(...nanoseconds)
+      rounded[index]!.push(median(nanoseconds))
+    }
+  }
+  return works.map(({ name }, index) => ({
+    name,
+    nanoseconds: median(all[index]!),
+    ratio: median(rounded[index]!.map((time, round) => rounded[0]![round]! / time)),
+  }))
+}
