@@ -113,6 +113,11 @@ export function libcSyscalls(): Syscalls {
   return { ...SYSCALLS }
 }
 
+/** @internal The longest buffer that this runtime makes. Asked when needed: importing `node:buffer` takes 1 ms. */
+export function longestBuffer(): number {
+  return process.getBuiltinModule('node:buffer').constants.MAX_LENGTH
+}
+
 /** @internal An ArrayBuffer over memory. `address` is mapped and not 0, `bytes` is what the runtime allows: else it dies. */
 export function viewMemory(address: number, bytes: number): ArrayBuffer {
   return koffi.view(address, bytes) as ArrayBuffer

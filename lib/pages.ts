@@ -5,13 +5,15 @@
  * know what every page was, so the part is put back. Pages whose protection the mapper does not know
  * (memory that the user mapped over a reservation) are looked up first.
  */
-import { constants } from 'node:buffer'
 import { adoptFromOs } from './adopt.js'
 import type { MapperCore } from './core.js'
 import { ANY, FOREIGN, HUGE, MAPPED, NO_ACCESS, protectionCode, STATE_MASK, stateName } from './entry.js'
 import { invalidArgValue, outOfRange } from './errors.js'
 import { Intent } from './intent.js'
+
+import { longestBuffer } from './libc.js'
 import { hasUnknown } from './page_runs.js'
+
 import { MapState, MemoryAdvice, type MmapProtection } from './policy.js'
 import { type ByteRange, type ChunkRange, formatBytes, formatRange } from './range.js'
 
@@ -117,8 +119,9 @@ export function view(core: MapperCore, start: number, bytes: number): ArrayBuffe
   // A view that the program itself transferred away is none any more.
   if (known !== undefined && known.byteLength === bytes) return known
   if (start === 0) throw outOfRange('start', 'above 0: no engine makes a buffer at address 0', start)
-  if (bytes > constants.MAX_LENGTH) {
-    const most = `at most ${constants.MAX_LENGTH} (${formatBytes(constants.MAX_LENGTH)}) in this runtime`
+  const longest = longestBuffer()
+  if (bytes > longest) {
+    const most = `at most ${longest} (${formatBytes(longest)}) in this runtime`
     throw outOfRange('bytes', most, bytes)
   }
   const { map } = core

@@ -16,7 +16,6 @@
  *   heap of its thread until that heap's dispose; giving up, the pages become again what the engine made.
  *   A thread that does not hold the buffer may not touch the chunks (`MapperCore.settleHeaps`).
  */
-import { constants } from 'node:buffer'
 import { coreOf, disposedError, type MapperCore } from './core.js'
 import { decommit } from './decommit.js'
 import { endHeap } from './dispose.js'
@@ -24,7 +23,7 @@ import { ensureMapped } from './ensure_mapped.js'
 import { HUGE, LENT, protectionCode, QUARANTINED, SOFT, withAnnotation, withState } from './entry.js'
 import { invalidArgType, outOfRange } from './errors.js'
 import { Intent } from './intent.js'
-import { addressOf } from './libc.js'
+import { addressOf, longestBuffer } from './libc.js'
 import type { Mmapper } from './mmapper.js'
 import { advise, protect } from './pages.js'
 import { HugePageSupport, MemoryAdvice, MmapProtection, MmapStrategy } from './policy.js'
@@ -264,7 +263,7 @@ function checkHandle(handle: SharedHeapHandle): SharedHeapHandle {
 /** @internal Reserves; see `SharedHeap`. */
 export function reserveSharedHeap(core: MapperCore, bytes: number, options: SharedHeapOptions): SharedHeap {
   const { bytesInChunk, mappableBytes } = core.geometry
-  const most = Math.floor((Math.min(constants.MAX_LENGTH, mappableBytes) - BYTES_IN_PAGE) / bytesInChunk - 1)
+  const most = Math.floor((Math.min(longestBuffer(), mappableBytes) - BYTES_IN_PAGE) / bytesInChunk - 1)
   if (typeof bytes !== 'number') throw invalidArgType('bytes', 'a number', bytes)
   if (!(Number.isSafeInteger(bytes) && bytes >= 1 && bytes <= most * bytesInChunk)) {
     const limit = formatBytes(most * bytesInChunk)
