@@ -72,6 +72,7 @@ export class TwoLevelTable {
    * `mask`, at most `limit`. A uniform slab is one look.
    */
   runLimit(chunk: number, limit: number, mask: number): number {
+    if (limit - chunk === 1) return limit
     const words = this.#words
     const value = this.get(chunk) & mask
     const last = (limit - 1) >>> LOG_CHUNKS_PER_SLAB
