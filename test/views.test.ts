@@ -197,7 +197,12 @@ testIf(
       mmapper.ensureMapped(WINDOW, PAGES)
       const view = mmapper.view(WINDOW, CHUNK)
       view.transfer(0)
-      assert.is(mmapper.view(WINDOW, CHUNK).byteLength, CHUNK)
+      const again = mmapper.view(WINDOW, CHUNK)
+      assert.is(again.byteLength, CHUNK)
+      again.transfer(0)
+      mmapper.decommit(WINDOW, PAGES)
+      mmapper.releaseView(again)
+      mmapper.releaseView(view)
     })
   },
 )
