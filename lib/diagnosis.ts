@@ -5,7 +5,7 @@
  */
 import type { MmapErrorReason } from './errors.js'
 import type { PlatformConstants } from './platform/constants.js'
-import { readMaps, readText } from './proc.js'
+import { countLines, readMaps, readText } from './proc.js'
 import { formatBytes } from './range.js'
 
 export interface Diagnosis {
@@ -90,11 +90,8 @@ function diagnoseMemory(refused: Refused): Diagnosis {
 
 function diagnoseMapCount(): Diagnosis | undefined {
   const most = Number(readText('/proc/sys/vm/max_map_count') ?? Number.NaN)
-  const maps = readText('/proc/self/maps')
-  if (maps === undefined || !(most > 0)) return undefined
-  let count = 0
-  for (let at = maps.indexOf('\n'); at >= 0; at = maps.indexOf('\n', at + 1)) count++
-  if (count < most - MAP_COUNT_SLACK) return undefined
+  const count = countLines('/proc/self/maps')
+  if (count === undefined || !(most > 0) || count < most - MAP_COUNT_SLACK) return undefined
   return {
     reason: 'map-count',
     advice:

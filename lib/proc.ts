@@ -21,6 +21,27 @@ export function readText(path: string): string | undefined {
   }
 }
 
+/**
+ * The lines of a file, or undefined if it cannot be read. In small pieces: at the map count the engine may die
+ * of wanting memory for the whole.
+ */
+export function countLines(path: string): number | undefined {
+  const piece = Buffer.allocUnsafe(4096)
+  let file: number | undefined
+  try {
+    file = fs().openSync(path, 'r')
+    let lines = 0
+    for (let read = fs().readSync(file, piece); read > 0; read = fs().readSync(file, piece)) {
+      for (let at = 0; at < read; at++) if (piece[at] === 10) lines++
+    }
+    return lines
+  } catch {
+    return undefined
+  } finally {
+    if (file !== undefined) fs().closeSync(file)
+  }
+}
+
 /** One line of `/proc/self/maps`. */
 export interface OsMapping {
   readonly start: number
