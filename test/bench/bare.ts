@@ -22,6 +22,18 @@ export const mprotect: (address: number, bytes: number, prot: number) => number 
 export const madvise: (address: number, bytes: number, advice: number) => number = libc.func(
   'int madvise(uintptr_t address, size_t bytes, int advice)',
 )
+const clock_gettime: (clock: number, time: BigInt64Array) => number = libc.func(
+  'int clock_gettime(int clock, _Out_ void *time)',
+)
+const CLOCK_THREAD_CPUTIME_ID = 3
+const time = new BigInt64Array(2)
+
+/** Milliseconds that this thread has run: what others take of the machine does not count. */
+export function threadTime(): number {
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, time)
+  return Number(time[0]) * 1e3 + Number(time[1]) / 1e6
+}
+
 export const PROT_NONE = 0
 export const READ_WRITE = 3
 export const PRIVATE = 0x22

@@ -1,17 +1,19 @@
 /**
  * Every row of the performance targets, each against its own reference in the same run.
  *
- * Usage: npm run bench [-- FILE.json]. Prints a table, writes JSON (default build/bench.json) and
- * test/bench/reserve.svg.
+ * Usage: npm run bench [-- FILE.json] [--results]. Prints a table and writes JSON (default build/bench.json). With
+ * `--results` it also writes test/bench/results.md and test/bench/reserve.svg.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { cpus, release, tmpdir } from 'node:os'
+import { cpus, loadavg, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import koffi from 'koffi'
 import { buffers } from './buffers.js'
 import { hotPaths } from './hot_paths.js'
 import { mapping } from './mapping.js'
+import { CLOCK } from './measure.js'
 import { plot } from './plot.js'
 import { reads } from './reads.js'
 import type { Reservations } from './reserve.js'
@@ -19,6 +21,14 @@ import { formatRows } from './rows.js'
 import { startUp } from './start_up.js'
 import { threads } from './threads.js'
 
+const HEADING = `# Results of a run
+
+Made by \`npm run bench -- --results\`. Medians; every ratio is ours divided by a reference of the same run, less is ahead.
+**MMTk** is what mmtk-core's Rust took in June 2026 on another machine (2-core x64), and the absolute targets were set there;
+C is test/bench/reference.c on this one. A row *holds* if its first ratio is within the target's. On a loaded
+machine only ratios mean something.
+
+`
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 
 /** C's figures of this run; none where there is no compiler. */
@@ -49,26 +59,38 @@ const begun = performance.now()
 const inC = native()
 const reserved = reservations()
 const rows = [...reads(inC), await threads(), ...reserved.rows, ...mapping(), startUp(), ...buffers()]
-const paths = hotPaths()
+const hot = hotPaths()
 const seconds = (performance.now() - begun) / 1000
 
-const machine = `${cpus()[0]?.model ?? '?'}, ${cpus().length} CPUs, ${process.platform} ${release()}, Node ${process.version}`
-console.log(`${machine}\n\n${formatRows(rows)}\n`)
-console.log(`C: ${JSON.stringify(inC)}\n`)
-for (const { name, calls, deopts, bytesPerCall } of paths) {
+const machine = `${cpus()[0]?.model ?? '?'}, ${cpus().length} CPUs, ${process.platform} ${release()}`
+const versions = `Node ${process.version}, V8 ${process.versions.v8}, koffi ${koffi.version}`
+const load = loadavg()[0]!.toFixed(1)
+const paths = hot.map(({ name, calls, deopts, bytesPerCall }) => {
   const which = deopts.length === 0 ? '' : ` (${[...new Set(deopts)].join('; ')})`
-  console.log(
-    `${name}: ${calls.toLocaleString('en')} calls, ${deopts.length} deopts${which}, ${bytesPerCall.toFixed(2)} bytes a call`,
-  )
+  return `| ${name} | ${calls.toLocaleString('en')} | ${deopts.length}${which} | ${bytesPerCall.toFixed(2)} |`
+})
+const report = `${machine}; ${versions}; load ${load} at the end; clock: ${CLOCK}; ${seconds.toFixed(0)} s.
+
+${formatRows(rows)}
+
+| hot path | calls | deopts after warm-up | bytes a call |
+| --- | --- | --- | --- |
+${paths.join('\n')}
+`
+console.log(report)
+const file = process.argv.slice(2).find(word => !word.startsWith('-')) ?? join(root, 'build/bench.json')
+const result = {
+  machine,
+  versions,
+  load,
+  seconds,
+  rows,
+  native: inC,
+  reservations: reserved.points,
+  hotPaths: hot,
 }
-console.log(`\n${seconds.toFixed(0)} s`)
-const file = process.argv[2] ?? join(root, 'build/bench.json')
-writeFileSync(
-  file,
-  JSON.stringify(
-    { machine, seconds, rows, native: inC, reservations: reserved.points, hotPaths: paths },
-    null,
-    2,
-  ),
-)
-writeFileSync(join(root, 'test/bench/reserve.svg'), plot(reserved))
+writeFileSync(file, JSON.stringify(result, null, 2))
+if (process.argv.includes('--results')) {
+  writeFileSync(join(root, 'test/bench/reserve.svg'), plot(reserved))
+  writeFileSync(join(root, 'test/bench/results.md'), `${HEADING}${report}\n![Reservations](reserve.svg)\n`)
+}

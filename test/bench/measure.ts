@@ -2,8 +2,14 @@
  * Times works against each other with tinybench: in rounds, each work in turn, so that whatever else loads
  * the machine loads all of them. A work's figure is the median of its samples over all rounds; a ratio is the
  * median of the rounds' ratios.
+ *
+ * With BENCH_CLOCK=cpu in the environment the clock is the thread's own time, for a machine that others load.
  */
 import { Bench } from 'tinybench'
+import { threadTime } from './bare.js'
+
+export const CLOCK = process.env.BENCH_CLOCK === 'cpu' ? 'cpu' : 'wall'
+const WARM_UP_ROUNDS = 3
 
 export interface Work {
   readonly name: string
@@ -34,6 +40,8 @@ export function compare(works: readonly Work[], { rounds = 7, samples = 9 } = {}
     warmup: false,
     retainSamples: true,
     throws: true,
+    subtractTimerOverhead: true,
+    ...(CLOCK === 'cpu' ? { now: threadTime } : {}),
   })
   for (const { name, run, before, after } of works) {
     bench.add(name, run, {
@@ -45,9 +53,8 @@ export function compare(works: readonly Work[], { rounds = 7, samples = 9 } = {}
   }
   const all = works.map((): number[] => [])
   const rounded = works.map((): number[] => [])
-  for (let round = -1; round < rounds; round++) {
+  for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
     bench.runSync()
-    // The first round warms up.
     if (round < 0) continue
     for (const [index, { name, operations }] of works.entries()) {
       const result = bench.getTask(name)!.result

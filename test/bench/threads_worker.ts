@@ -2,6 +2,8 @@
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { ChunkStateMmapper } from 'mmapper'
+import { threadTime } from './bare.js'
+import { CLOCK } from './measure.js'
 import type { Task } from './threads.js'
 
 const { handle, gate, start, calls } = workerData as Task
@@ -14,6 +16,7 @@ call(1e5)
 call(1e6)
 Atomics.add(words, 0, 1)
 Atomics.wait(words, 1, 0)
-const begun = performance.now()
+const now = CLOCK === 'cpu' ? threadTime : () => performance.now()
+const begun = now()
 call(calls)
-parentPort?.postMessage(performance.now() - begun)
+parentPort?.postMessage(now() - begun)
