@@ -6,17 +6,7 @@
  * unless it was accessible already (soft, or discarded at the VMA limit).
  */
 import type { MapperCore } from './core.js'
-import {
-  ANY,
-  isOwn,
-  MAPPED,
-  NO_ACCESS,
-  protOf,
-  QUARANTINED,
-  STATE_MASK,
-  withProt,
-  withState,
-} from './entry.js'
+import { ANY, isOwn, MAPPED, NO_ACCESS, protOf, QUARANTINED, STATE_MASK, withProt } from './entry.js'
 import { changedPages, detachUnreachable, pageRuns } from './page_runs.js'
 import { mappingsWithin, type OsMapping, readMaps } from './proc.js'
 import type { ByteRange, ChunkRange } from './range.js'
@@ -75,9 +65,9 @@ function adoptUniform(core: MapperCore, run: ChunkRange, entry: number, prot: nu
     map.releaseTables(run)
     map.change(run, old => withProt(old, prot))
   } else if (prot !== NO_ACCESS && !wasAccessible) {
-    map.change(run, old => withState(old, MAPPED, prot))
+    map.setState(run, MAPPED, prot)
   } else {
-    map.change(run, old => withState(old, QUARANTINED, prot))
+    map.setState(run, QUARANTINED, prot)
   }
 }
 
@@ -90,7 +80,7 @@ function adoptChunk(core: MapperCore, chunk: number, entry: number, parts: reado
     return
   }
   if ((entry & STATE_MASK) !== MAPPED) {
-    map.change(run, old => withState(old, MAPPED, ANY))
+    map.setState(run, MAPPED, ANY)
   }
   const bytesInPage = geometry.bytesInChunk / map.pagesInChunk
   map.prepareProtection(chunk * map.pagesInChunk, (chunk + 1) * map.pagesInChunk)

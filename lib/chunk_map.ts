@@ -20,6 +20,7 @@ import {
   tableOf,
   withAnnotation,
   withProt,
+  withState,
   withTable,
 } from './entry.js'
 import { MmapperError } from './errors.js'
@@ -129,6 +130,17 @@ export class ChunkMap {
       const end = this.runLimit(at, range.limit)
       const entry = this.entryAt(at)
       const changed = next(entry)
+      if (changed !== entry) this.#store(at, end, entry, changed)
+      at = end
+    }
+  }
+
+  /** Gives every chunk of `range` this state and protection; foreign goes, attributes and the rest stay. */
+  setState(range: ChunkRange, state: number, prot: number): void {
+    for (let at = range.start; at < range.limit; ) {
+      const end = this.runLimit(at, range.limit)
+      const entry = this.entryAt(at)
+      const changed = withState(entry, state, prot)
       if (changed !== entry) this.#store(at, end, entry, changed)
       at = end
     }

@@ -171,7 +171,7 @@ function discardSegment(core: MapperCore, segment: ChunkRange, prot: number): nu
 function finish(core: MapperCore, segment: ChunkRange, prot: number): void {
   const { map } = core
   map.releaseTables(segment)
-  map.change(segment, entry => withState(entry, QUARANTINED, prot))
+  map.setState(segment, QUARANTINED, prot)
   map.changeAttributes(segment, attributes => attributes & ~HUGE)
 }
 

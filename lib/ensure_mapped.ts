@@ -139,7 +139,7 @@ function publish(core: MapperCore, range: ChunkRange, mapping: Mapping): void {
       hint(core, run, mapping, state)
       if (state === UNMAPPED)
         map.set(run, withState(0, MAPPED, prot), withAnnotation(mapping.huge ? HUGE : 0, annotation))
-      else map.change(run, entry => withState(entry, MAPPED, prot))
+      else map.setState(run, MAPPED, prot)
     }
     at = end
   }
@@ -185,7 +185,7 @@ function fail(
       if (at === failed.start) partial = spanning(partial, adoptFromOs(core, run))
       else {
         // It is Mapped now, whatever was meant.
-        map.change(run, old => withState(old, MAPPED, mapping.prot))
+        map.setState(run, MAPPED, mapping.prot)
         if ((entry & STATE_MASK) === UNMAPPED) map.annotate(run, mapping.annotation)
         partial = spanning(partial, core.byteRange(run))
       }

@@ -34,7 +34,7 @@ export function markRuns(core: MapperCore, range: ChunkRange): void {
     const run = { start: at, limit: end }
     const state = map.entryAt(at) & STATE_MASK
     if (state === UNMAPPED) map.set(run, withState(0, MAPPED, ANY) | FOREIGN, 0)
-    else if (state === QUARANTINED) map.change(run, entry => withState(entry, MAPPED, ANY))
+    else if (state === QUARANTINED) map.setState(run, MAPPED, ANY)
     at = end
   }
 }

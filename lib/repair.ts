@@ -198,7 +198,7 @@ function repairDecommit(core: MapperCore, range: ChunkRange): void {
     const isReachable = (map.entryAt(at) & LENT) === 0 || holdsAll(core, run)
     if (isMarked(map.entryAt(at)) && (!isReachable || takeBackSegment(core, run) < 0)) {
       map.releaseTables(run)
-      map.change(run, entry => withState(entry, QUARANTINED, ANY))
+      map.setState(run, QUARANTINED, ANY)
     }
     at = end
   }
@@ -222,7 +222,7 @@ function retireRun(core: MapperCore, run: ChunkRange, entry: number, mappings?: 
   const isLent = (entry & LENT) !== 0
   const isDone = run.limit <= numbers[Num.IntentDone]!
   if (isDone || (!isLent && !isStillThere(core, run, mappings))) map.set(run, UNMAPPED, 0)
-  else if (isLent && !holdsAll(core, run)) map.change(run, old => withState(old, QUARANTINED, ANY))
+  else if (isLent && !holdsAll(core, run)) map.setState(run, QUARANTINED, ANY)
   else if (giveBack(core, run, entry) < 0) {
     map.change(run, unretire)
     adoptFromOs(core, run)
