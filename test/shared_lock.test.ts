@@ -45,6 +45,8 @@ async function takeTurns(workers: number, ms: number, work: number): Promise<Tur
   return turns
 }
 
+test.after.each(Servant.terminateAll)
+
 for (const [title, work] of [
   ['short', 10],
   ['long', 3000],
@@ -68,7 +70,8 @@ test('a dead owner is inherited, by one', async () => {
   const heirs = range(3).map(() => arena.servant())
   void victim.call('holdForEver')
   await arena.until(() => arena.numbers[2] === 1)
-  const until = Date.now() + 400
+  await Promise.all(heirs.map(heir => heir.call('ready')))
+  const until = Date.now() + 2000
   const turns = heirs.map(heir => heir.call<Turns>('takeTurns', { until, work: 10 }))
   await sleep(100)
   assert.is(arena.numbers[0], 0, 'the owner was alive')

@@ -36,6 +36,7 @@ serve(parentPort!, {
     return { turns, longest, orphaned }
   },
 
+  ready: () => true,
   acquire: () => lock.acquire(),
   release: () => lock.release(),
 

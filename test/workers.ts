@@ -28,12 +28,14 @@ export function serve(port: MessagePort, jobs: Record<string, (argument: never) 
 
 /** In a test: a worker that serves. Calls are answered in order. */
 export class Servant {
+  static readonly #all = new Set<Servant>()
   readonly worker: Worker
   readonly #waiting: ((reply: Reply) => void)[] = []
   readonly #exited: Promise<unknown>
 
   constructor(file: string, workerData: unknown) {
     this.worker = new Worker(new URL(file, import.meta.url), { workerData })
+    Servant.#all.add(this)
     this.worker.on('message', (reply: Reply) => this.#waiting.shift()?.(reply))
     this.#exited = new Promise(resolve => {
       this.worker.once('exit', resolve)
@@ -63,6 +65,12 @@ export class Servant {
     return new Promise(resolve => {
       this.#waiting.push(resolve)
     })
+  }
+
+  /** After a test: those that a failed one left would keep the process alive. */
+  static async terminateAll(): Promise<void> {
+    await Promise.all([...Servant.#all].map(servant => servant.terminate()))
+    Servant.#all.clear()
   }
 
   /** Kills it, wherever it is. */
