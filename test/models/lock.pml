@@ -8,7 +8,7 @@
  *   spin -DTHREADS=4 -DSLOTS=3 -DDEATHS=1 -DNO_GENERATION -a lock.pml && (the same)
  *   spin -DTHREADS=2 -a lock.pml && gcc -O2 -DNFAIR=4 -DCOLLAPSE -o pan pan.c && ./pan -a -f -m3000000 -N taken
  *
- * Modelled: THREADS attachments share SLOTS slots. A thread attaches (two steps), takes the lock (fast or
+ * Modelled: THREADS attachments share SLOTS slots. A thread attaches (in one step here), takes the lock (fast or
  * slow path, contended bit, futex with compare-and-wait, wake-ups of one or of all, time-outs), has priority
  * when its patience ends (at any time), makes a transition (intent, system call, publication), releases in
  * two steps, and detaches. At every step at most DEATHS threads die, heirs among them. An heir repairs, sweeps,
