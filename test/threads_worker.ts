@@ -50,7 +50,7 @@ function random(seed: number): (limit: number) => number {
   }
 }
 
-function randomCall(pick: (limit: number) => number, { start, chunks, withoutViews }: Stress): void {
+function randomCall(pick: (limit: number) => number, { start, chunks, withoutViews }: Stress): unknown {
   const first = pick(chunks)
   const count = 1 + pick(Math.min(6, chunks - first))
   const at = start + first * CHUNK
