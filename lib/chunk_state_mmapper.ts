@@ -16,10 +16,11 @@ import type { Discrepancy, Mmapper, MmapperHandle, MmapperOptions, MmapperStats,
 import { osPageSize } from './os_memory.js'
 import { advise, protect, releaseView, view } from './pages.js'
 import { type MapState, MemoryAdvice, MmapProtection } from './policy.js'
-import { quarantine, quarantineAnywhere } from './quarantine.js'
+import { quarantine } from './quarantine.js'
 import type { Address } from './range.js'
 import { clearSlot, sweepDeadThreads } from './repair.js'
 import { auditOf, runsOf, statsOf } from './report.js'
+import { quarantineAnywhere } from './reserve.js'
 import { reserveSharedHeap, type SharedHeap, type SharedHeapOptions } from './shared_heap.js'
 import { unmap } from './unmap.js'
 import {

@@ -25,7 +25,7 @@
 
 import { ChunkMap } from './chunk_map.js'
 import { type Diagnosis, diagnose, errnoName } from './diagnosis.js'
-import { annotationOf, COUNT_MAPPED, HUGE, tableOf } from './entry.js'
+import { annotationOf, COUNT_MAPPED, HUGE } from './entry.js'
 import { invalidArgType, MapStateError, MmapError, MmapperError, ViewInUseError } from './errors.js'
 import { HeapTable } from './heap_table.js'
 import { Intent } from './intent.js'
@@ -249,14 +249,6 @@ export class MapperCore {
       page = end
     }
     return done
-  }
-
-  hasTables(range: ChunkRange): boolean {
-    for (let at = range.start; at < range.limit; ) {
-      if (tableOf(this.map.attributesAt(at)) !== 0) return true
-      at = this.map.uniformLimit(at, range.limit)
-    }
-    return false
   }
 }
 
