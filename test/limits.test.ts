@@ -29,7 +29,7 @@ const FILL = `
   const snapshot = () => JSON.stringify([[...mmapper.runs()].length, mmapper.stats().mappedBytes, mmapper.audit()])
   const describe = ({ code, reason, syscall, partial }) => [code, reason, syscall, partial ?? null].join(' ')
 `
-const options = { flags: ['--expose-gc', '--no-opt', '--single-threaded'] }
+const options = { flags: ['--expose-gc', '--no-opt', '--no-maglev', '--no-sparkplug', '--single-threaded'] }
 const whyNot = `vm.max_map_count is ${mapCount}`
 
 testIf(
