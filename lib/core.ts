@@ -57,6 +57,13 @@ export interface Refusal extends ByteRange {
   readonly partial?: ByteRange | undefined
 }
 
+/** A heap's buffer, and how many SharedHeap objects of this thread stand for it. */
+export interface HeldHeap {
+  readonly start: number
+  readonly buffer: SharedArrayBuffer
+  users: number
+}
+
 export class MapperCore {
   readonly layout: SharedLayout
   readonly map: ChunkMap
@@ -69,8 +76,10 @@ export class MapperCore {
   readonly localViews: LocalViews
   readonly heaps: HeapTable
   readonly lock: SharedLock
-  /** Buffers of shared heaps that this thread holds, by heap number: the engine must not free them. */
-  readonly buffers = new Map<number, SharedArrayBuffer>()
+  /** Shared heaps of this thread by number, with the buffers that the engine must not free meanwhile. */
+  readonly heldHeaps = new Map<number, HeldHeap>()
+  /** Set when this attachment ends: its slot may be another thread's from then on. */
+  isOver = false
   readonly #words: Int32Array
   readonly #numbers: Float64Array
   readonly #trace: SyscallTrace
@@ -95,6 +104,7 @@ export class MapperCore {
   // ── the frame ──
 
   enter(): void {
+    if (this.isOver) throw disposedError()
     const isOrphaned = this.lock.acquire() === 'orphaned'
     this.os.syscalls = this.#trace.syscalls
     // An intent without a dead owner is left by a repair that an injected system call broke off.
@@ -190,8 +200,8 @@ export class MapperCore {
   settleHeaps(operation: string, range: ChunkRange): void {
     if (this.heaps.limit === 0) return
     for (const again of [true, false]) {
-      const strange = [...this.heaps.over(range)].find(heap => !this.heaps.holds(heap, this.slot))
-      if (strange === undefined) return
+      const strange = this.heaps.strangeOver(range, this.slot)
+      if (strange < 0) return
       if (again) sweepDeadThreads(this)
       else {
         throw this.stateError(
@@ -270,6 +280,9 @@ export function forgetCore(mmapper: object): void {
   CORES.delete(mmapper)
 }
 
-export function disposedError(): MmapperError {
-  return new MmapperError('ERR_MMAPPER_DISPOSED', 'Cannot use a mapper after it was disposed. Make a new one')
+export function disposedError(what: 'mapper' | 'shared heap' = 'mapper'): MmapperError {
+  return new MmapperError(
+    'ERR_MMAPPER_DISPOSED',
+    `Cannot use a ${what} after it was disposed. Make a new one`,
+  )
 }

@@ -22,10 +22,11 @@ export function dispose(core: MapperCore): void {
       Atomics.store(words, Word.Disposed, 1)
     } else detachOnly(core)
     core.os.sweepDebris()
-    core.buffers.clear()
+    core.heldHeaps.clear()
   } finally {
     core.leave()
   }
+  core.isOver = true
   core.threads.detach(core.slot)
 }
 

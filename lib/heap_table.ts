@@ -79,6 +79,18 @@ export class HeapTable {
   remove(heap: number): void {
     this.#ranges[2 * heap + 1] = 0
     this.#ranges[2 * heap] = 0
+    let { limit } = this
+    while (limit > 0 && !this.isUsed(limit - 1)) limit--
+    this.#words[Word.HeapLimit] = limit
+  }
+
+  /** A heap that overlaps `range` and that `slot` does not hold, or -1. */
+  strangeOver({ start, limit }: ChunkRange, slot: number): number {
+    for (let heap = 0; heap < this.limit; heap++) {
+      const overlaps = this.#ranges[2 * heap]! < limit && this.#ranges[2 * heap + 1]! > start
+      if (overlaps && !this.holds(heap, slot)) return heap
+    }
+    return -1
   }
 
   /** The heaps that overlap `range`. */
