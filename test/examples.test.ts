@@ -1,0 +1,71 @@
+/** Runs every example of the build, each in a process of its own, as `npm run example NAME` does. */
+import { spawnSync } from 'node:child_process'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+
+const ROOT = join(import.meta.dirname, '../..')
+const names = readdirSync(join(ROOT, 'build/examples'))
+  .filter(name => name.endsWith('.js'))
+  .map(name => name.slice(0, -'.js'.length))
+
+/** What must be among an example's lines; one that is not named here must only end well and say something. */
+const LINES: Readonly<Record<string, readonly RegExp[]>> = {
+  'reserve-heap': [
+    /^step +resident +runs$/m,
+    /^reserve 1 TiB +\d.* Quarantined 1 TiB$/m,
+    /^map the first 16 chunks .* Mapped 64 MiB, Quarantined 1023\.94 GiB$/m,
+    /^read it back: 16777216 /m,
+    /^give 12 chunks back .* Mapped 16 MiB, Quarantined 1023\.98 GiB$/m,
+    /^unmap +-?\S+ MiB$/m,
+  ],
+  'bump-allocator': [
+    /^step +used +mapped +resident$/m,
+    /^grow to 200 MiB +200 MiB +200 MiB /m,
+    /^shrink to 50 MiB +50 MiB +52 MiB /m,
+    /^grow to 100 MiB +100 MiB +100 MiB /m,
+    /^give all back +0 MiB +0 MiB /m,
+  ],
+  jit:
+    process.arch === 'x64' || process.arch === 'arm64'
+      ? [/ bytes of code at 0x[0-9a-f]+, ReadExec$/m, /^sum\(10\) = 55$/m, /^sum\(1000\) = 500500$/m]
+      : [/no machine code/],
+  'semispace-vm': [
+    /^ +collection +pause +live +given back +committed +resident$/m,
+    /^ +GC 1 +\S+ ms( +\S+ MiB){4}$/m,
+    /^ +17 +1 +262143$/m,
+    /^ +4 +65536 +2031616$/m,
+    /^ +10 +1024 +2096128$/m,
+    /^ +16 +16 +2097136$/m,
+    /^ +16 +1 +131071$/m,
+    /^\d+ collections$/m,
+  ],
+}
+
+for (const name of names) {
+  test(`example ${name} runs and shows what it promises`, () => {
+    const { status, signal, stdout, stderr } = spawnSync(
+      process.execPath,
+      [join(ROOT, 'examples/run.mjs'), name],
+      { cwd: ROOT, encoding: 'utf8', timeout: 240_000 },
+    )
+    assert.is(signal ?? status, 0, `${stdout}\n${stderr}`)
+    assert.is.not(stdout.trim(), '', stderr)
+    for (const line of LINES[name] ?? []) assert.match(stdout, line)
+  })
+}
+
+test('no example that this file knows is missing', () => {
+  for (const name of Object.keys(LINES)) assert.ok(names.includes(name), name)
+})
+
+test('the runner names the examples when it does not know one', () => {
+  const { status, stderr } = spawnSync(process.execPath, [join(ROOT, 'examples/run.mjs'), 'nonesuch'], {
+    encoding: 'utf8',
+  })
+  assert.is(status, 2)
+  for (const name of names) assert.ok(stderr.includes(`  ${name}\n`), name)
+})
+
+test.run()
