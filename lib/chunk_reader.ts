@@ -43,8 +43,9 @@ export function createChunkReader(layout: SharedLayout): ChunkReader {
         if (word >= 0) {
           if ((word & STATE_MASK) !== MAPPED) return false
         } else {
-          const base = (~word - slab) << LOG_CHUNKS_PER_SLAB
-          if (!cellsAreMapped(cells, fours, base + at, base + slabLimit)) return false
+          // Chunk numbers go up to 2 ** 32: only what is left of them within the slab may be shifted.
+          const first = (~word << LOG_CHUNKS_PER_SLAB) + (at & CHUNK_IN_SLAB)
+          if (!cellsAreMapped(cells, fours, first, first + slabLimit - at)) return false
         }
         at = slabLimit
       }

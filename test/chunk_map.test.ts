@@ -115,7 +115,7 @@ for (const [logGranularity, logMappableBytes, numRuns, maxLength] of [
         map.recount()
         model.compare()
       }),
-      { numRuns },
+      { numRuns, examples: [[[{ from: 0, to: 318, pick: 1, value: 26 }]]] },
     )
   })
 }

@@ -27,6 +27,7 @@ const LINES: Readonly<Record<string, readonly RegExp[]>> = {
     /^grow to 100 MiB +100 MiB +100 MiB /m,
     /^give all back +0 MiB +0 MiB /m,
   ],
+  'heap-map': [/^http:\/\/127\.0\.0\.1:\d+\/$/m],
   jit:
     process.arch === 'x64' || process.arch === 'arm64'
       ? [/ bytes of code at 0x[0-9a-f]+, ReadExec$/m, /^sum\(10\) = 55$/m, /^sum\(1000\) = 500500$/m]
@@ -48,7 +49,8 @@ for (const name of names) {
     const { status, signal, stdout, stderr } = spawnSync(
       process.execPath,
       [join(ROOT, 'examples/run.mjs'), name],
-      { cwd: ROOT, encoding: 'utf8', timeout: 240_000 },
+      // The page of heap-map is served until somebody ends it, or so long.
+      { cwd: ROOT, encoding: 'utf8', timeout: 240_000, env: { ...process.env, HEAP_MAP_SECONDS: '1' } },
     )
     assert.is(signal ?? status, 0, `${stdout}\n${stderr}`)
     assert.is.not(stdout.trim(), '', stderr)
