@@ -5,6 +5,8 @@
  * Readers (`entryAt`, `areAllMapped`, and those of `reader`) take no lock and allocate nothing. All else is for the
  * holder of the lock. Totals are changed together with the states, under the lock; a thread that dies in
  * between leaves them wrong, and `recount` makes them right again from the states.
+ *
+ * Longer than other files: totals can only be trusted if whatever changes a state is in one place.
  */
 import { AnnotationTable } from './annotation_table.js'
 import { type ChunkReader, createChunkReader } from './chunk_reader.js'

@@ -1,5 +1,6 @@
 /**
  * The mapper: arguments are checked here, reads are answered here, transitions are the verbs' (a file each).
+ * Longer than other files: the contract's methods, each a line or two.
  */
 import type { ChunkReader } from './chunk_reader.js'
 import { disposedError, forgetCore, MapperCore, registerCore } from './core.js'
@@ -18,10 +19,10 @@ import { advise, protect, releaseView, view } from './pages.js'
 import { type MapState, MemoryAdvice, MmapProtection } from './policy.js'
 import { quarantine } from './quarantine.js'
 import type { Address } from './range.js'
-import { clearSlot, sweepDeadThreads } from './repair.js'
 import { auditOf, runsOf, statsOf } from './report.js'
 import { quarantineAnywhere } from './reserve.js'
 import { reserveSharedHeap, type SharedHeap, type SharedHeapOptions } from './shared_heap.js'
+import { clearSlot, sweepDeadThreads } from './sweep.js'
 import { unmap } from './unmap.js'
 import {
   type AlignedMapOptions,

@@ -21,6 +21,8 @@
  * **A thread that dies** between `begin` and `end` leaves the lock and the intent; the heir repairs by what
  * `repair.ts` says for each kind, for every point in between. An exception from an injected system call
  * is treated likewise by the thread itself, in `leave`.
+ *
+ * Longer than other files: the frame, and each thing that more than two verbs need, once.
  */
 
 import { ChunkMap } from './chunk_map.js'
@@ -36,8 +38,9 @@ import { OsMemory, osPageSize } from './os_memory.js'
 import type { MapState } from './policy.js'
 import { OS_THREADS } from './proc.js'
 import type { ByteRange, ChunkRange } from './range.js'
-import { repair, sweepDeadThreads } from './repair.js'
+import { repair } from './repair.js'
 import { SharedLock } from './shared_lock.js'
+import { sweepDeadThreads } from './sweep.js'
 import { SyscallTrace } from './syscall_trace.js'
 import { ThreadTable } from './thread_table.js'
 import { Geometry } from './validate.js'

@@ -5,7 +5,7 @@
 import type { MapperCore } from './core.js'
 import { MmapperError, ViewInUseError } from './errors.js'
 import { Word } from './layout.js'
-import { clearSlot, sweepDeadThreads } from './repair.js'
+import { clearSlot, sweepDeadThreads } from './sweep.js'
 import { unmapHeld } from './unmap.js'
 
 export function dispose(core: MapperCore): void {

@@ -17,7 +17,7 @@ import { MmapStrategy } from './policy.js'
 import { readMaps } from './proc.js'
 import { attributesFor, record, refused } from './quarantine.js'
 import type { ByteRange, ChunkRange } from './range.js'
-import { forgetHeapsOver } from './repair.js'
+import { forgetHeapsOver } from './sweep.js'
 import type { MapOptions } from './validate.js'
 
 /** Below this no platform lets a process map: vm.mmap_min_addr, and null pointers. */

@@ -15,41 +15,26 @@
  * - The buffer is freed by the engine with its last reference in any thread. Each mapper holds one for every
  *   heap of its thread until that heap's dispose; giving up, the pages become again what the engine made.
  *   A thread that does not hold the buffer may not touch the chunks (`MapperCore.settleHeaps`).
+ *
+ * Longer than other files: one class with the contract's methods; making the buffer is in `lend.ts`.
  */
 import { coreOf, disposedError, type MapperCore } from './core.js'
 import { decommit } from './decommit.js'
 import { endHeap } from './dispose.js'
 import { ensureMapped } from './ensure_mapped.js'
-import { HUGE, LENT, protectionCode, QUARANTINED, SOFT, withAnnotation, withState } from './entry.js'
 import { invalidArgType, outOfRange } from './errors.js'
-import { Intent } from './intent.js'
-import { addressOf, longestBuffer } from './libc.js'
+import { lend, placeHeap, type SharedHeapHandle, type SharedHeapOptions } from './lend.js'
+import { addressOf } from './libc.js'
 import type { Mmapper } from './mmapper.js'
 import { advise, protect } from './pages.js'
-import { HugePageSupport, MemoryAdvice, MmapProtection, MmapStrategy } from './policy.js'
+import { MemoryAdvice, MmapProtection } from './policy.js'
 import { BYTES_IN_PAGE, type ChunkRange, formatAddress, formatBytes } from './range.js'
-import { forgetHeapsOver, sweepDeadThreads } from './repair.js'
+import { sweepDeadThreads } from './sweep.js'
 import { checkInteger, checkMapOptions, checkMember, type MapOptions } from './validate.js'
 
-export interface SharedHeapOptions extends MapOptions {
-  /**
-   * Default true: touching an uncommitted chunk kills the process, as a stray pointer should. False: it reads
-   * and writes demand-zero memory that is not accounted; nothing can crash, errors stay hidden.
-   */
-  readonly guard?: boolean | undefined
-}
-
-/** Lets other threads attach: pass it through `workerData` or `postMessage`. */
-export interface SharedHeapHandle {
-  readonly kind: 'shared-heap'
-  readonly buffer: SharedArrayBuffer
-  readonly byteOffset: number
-  readonly start: number
-  readonly bytes: number
-}
+export type { SharedHeapHandle, SharedHeapOptions }
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom')
-const READ_WRITE = protectionCode(MmapProtection.ReadWrite)
 
 /**
  * Hides an object that holds heap memory from printing, which would touch it. As a property of its own, so
@@ -292,81 +277,6 @@ function checkHandle(handle: SharedHeapHandle): SharedHeapHandle {
 
 /** @internal Reserves; see `SharedHeap`. */
 export function reserveSharedHeap(core: MapperCore, bytes: number, options: SharedHeapOptions): SharedHeap {
-  const { bytesInChunk, mappableBytes } = core.geometry
-  const most = Math.floor((Math.min(longestBuffer(), mappableBytes) - BYTES_IN_PAGE) / bytesInChunk - 1)
-  if (typeof bytes !== 'number') throw invalidArgType('bytes', 'a number', bytes)
-  if (!(Number.isSafeInteger(bytes) && bytes >= 1 && bytes <= most * bytesInChunk)) {
-    const limit = formatBytes(most * bytesInChunk)
-    throw outOfRange(
-      'bytes',
-      `an integer, 1 to ${most * bytesInChunk} (${limit}: what this runtime allows)`,
-      bytes,
-    )
-  }
-  const size = Math.ceil(bytes / bytesInChunk) * bytesInChunk
-  const buffer = makeBuffer(size + bytesInChunk + BYTES_IN_PAGE)
-  const base = addressOf(new Uint8Array(buffer, 0, 1))
-  const start = Math.ceil((base + BYTES_IN_PAGE) / bytesInChunk) * bytesInChunk
-  if (start + size > mappableBytes) {
-    const cause = `it must lie below 2 ** ${core.geometry.logMappableBytes}; the engine placed it at ${formatAddress(start)}`
-    throw outOfRange('bytes', `such that ${cause}`, bytes)
-  }
-  const place = { kind: 'shared-heap', buffer, byteOffset: start - base, start, bytes: size } as const
-  const heap = lend(core, place, options)
-  return new SharedHeap(core, heap, place, options, true)
-}
-
-function makeBuffer(bytes: number): SharedArrayBuffer {
-  try {
-    const buffer = new SharedArrayBuffer(0, { maxByteLength: bytes })
-    buffer.grow(bytes)
-    return buffer
-  } catch (cause) {
-    throw Object.assign(
-      new RangeError(
-        `Cannot reserve a shared heap: the engine refused a buffer of ${formatBytes(bytes)}. Ask for less, ` +
-          'or see vm.overcommit_memory and ulimit -v',
-        { cause },
-      ),
-      { code: 'ERR_OUT_OF_RANGE' },
-    )
-  }
-}
-
-/** Takes the pages over and records them; the heap's number. */
-function lend(core: MapperCore, { start, bytes }: SharedHeapHandle, options: SharedHeapOptions): number {
-  const { map, os, heaps, geometry } = core
-  const { annotation, hugePage, guard = true } = options
-  const first = start / geometry.bytesInChunk
-  const range = { start: first, limit: first + bytes / geometry.bytesInChunk }
-  core.enter()
-  try {
-    // The engine has just placed a buffer here: whatever heap was recorded here is gone.
-    map.prepare(range)
-    forgetHeapsOver(core, range)
-    const id = annotation === undefined ? 0 : map.annotations.idOf(annotation.name)
-    const huge = hugePage === HugePageSupport.TransparentHugePages ? HUGE : 0
-    const heap = heaps.add(core.slot, range)
-    core.begin(Intent.Lend, range)
-    const errno = guard ? os.dzmmap(start, bytes, MmapStrategy.Decommit) : 0
-    if (errno < 0) {
-      heaps.remove(heap)
-      core.end()
-      throw core.refused({
-        action: 'reserve',
-        syscall: 'mmap',
-        errno,
-        start,
-        bytes,
-        annotation: annotation?.name,
-      })
-    }
-    const entry = guard ? withState(LENT, QUARANTINED, 0) : withState(LENT | SOFT, QUARANTINED, READ_WRITE)
-    map.set(range, entry, withAnnotation(huge, id))
-    core.restoreHints(range)
-    core.end()
-    return heap
-  } finally {
-    core.leave()
-  }
+  const place = placeHeap(core, bytes)
+  return new SharedHeap(core, lend(core, place, options), place, options, true)
 }

@@ -19,7 +19,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
     ...['libc', 'proc', 'diagnosis', 'os_memory'],
   ],
   contract: ['mmapper'],
-  'what verbs stand on': ['syscall_trace', 'local_views', 'page_runs', 'adopt'],
+  'what verbs stand on': ['syscall_trace', 'local_views', 'page_runs', 'adopt', 'sweep'],
   verbs: [
     'mark',
     'decommit',
@@ -32,7 +32,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
     'pages',
     'dispose',
   ],
-  'over the verbs': ['report', 'inspect', 'shared_heap', 'chunk_state_mmapper'],
+  'over the verbs': ['report', 'inspect', 'lend', 'shared_heap', 'chunk_state_mmapper'],
   pictures: ['heap_regions', 'heap_text', 'svg', 'heap_style', 'heap_canvas', 'heap_map', 'smaps'],
   roof: ['index', 'doctor', 'command', 'cli'],
 }
