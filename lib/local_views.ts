@@ -1,14 +1,19 @@
 /**
  * The views that this thread has made. A view is held weakly: when the program drops it, its entry goes
- * too. Whether the engine can detach a view is tried once, on a view.
+ * too. But a new WeakRef keeps its target alive until the current job ends, so that a loop of views and
+ * releases would hold them all; so a view is held itself until its job has ended, and weakly from then on if it
+ * still lives. Whether the engine can detach a view is tried once, on a view.
  */
 import { viewMemory } from './libc.js'
 import type { ByteRange } from './range.js'
 import type { ViewTable } from './view_table.js'
 
 interface Entry extends ByteRange {
-  readonly ref: WeakRef<ArrayBuffer>
   readonly index: number
+  /** While its first job lasts. */
+  view: ArrayBuffer | undefined
+  /** From then on. */
+  ref: WeakRef<ArrayBuffer> | undefined
 }
 
 let canDetach: boolean | undefined
@@ -29,6 +34,10 @@ export function engineCanDetach(memory: number): boolean {
   return canDetach === true
 }
 
+function viewOf({ view, ref }: Entry): ArrayBuffer | undefined {
+  return view ?? ref?.deref()
+}
+
 const keyOf = (start: number, bytes: number): string => `${start}+${bytes}`
 
 export class LocalViews {
@@ -36,6 +45,9 @@ export class LocalViews {
   readonly #slot: number
   readonly #byRange = new Map<string, Entry>()
   readonly #byView = new WeakMap<ArrayBuffer, Entry>()
+  /** Made in this job. */
+  readonly #fresh = new Set<Entry>()
+  #isWaiting = false
   readonly #dropped = new FinalizationRegistry<Entry>(entry => this.#forget(entry))
 
   constructor(table: ViewTable, slot: number) {
@@ -48,7 +60,8 @@ export class LocalViews {
   }
 
   get(start: number, bytes: number): ArrayBuffer | undefined {
-    return this.#byRange.get(keyOf(start, bytes))?.ref.deref()
+    const entry = this.#byRange.get(keyOf(start, bytes))
+    return entry && viewOf(entry)
   }
 
   /** Makes a view and records it; under the lock, arguments checked. */
@@ -58,11 +71,26 @@ export class LocalViews {
     if (stale !== undefined) this.#forget(stale)
     const index = this.#table.add(this.#slot, range)
     const view = viewMemory(range.start, range.bytes)
-    const entry = { start: range.start, bytes: range.bytes, ref: new WeakRef(view), index }
+    const entry: Entry = { start: range.start, bytes: range.bytes, index, view, ref: undefined }
     this.#byRange.set(key, entry)
     this.#byView.set(view, entry)
-    this.#dropped.register(view, entry, entry)
+    this.#fresh.add(entry)
+    if (!this.#isWaiting) {
+      this.#isWaiting = true
+      queueMicrotask(() => this.#weaken())
+    }
     return view
+  }
+
+  #weaken(): void {
+    this.#isWaiting = false
+    for (const entry of this.#fresh) {
+      const view = entry.view!
+      entry.ref = new WeakRef(view)
+      entry.view = undefined
+      this.#dropped.register(view, entry, entry)
+    }
+    this.#fresh.clear()
   }
 
   /** Forgets a view; detaches it where possible. Once more is nothing. False if it never was one of ours. */
@@ -84,7 +112,7 @@ export class LocalViews {
   detachOver(range: ByteRange): void {
     if (this.#byRange.size === 0) return
     for (const entry of this.#over(range)) {
-      const view = entry.ref.deref()
+      const view = viewOf(entry)
       if (view === undefined || detach(view)) this.#forget(entry)
     }
   }
@@ -93,7 +121,7 @@ export class LocalViews {
     const found: Entry[] = []
     for (const entry of this.#byRange.values()) {
       if (entry.start >= start + bytes || entry.start + entry.bytes <= start) continue
-      if (entry.ref.deref() === undefined) this.#forget(entry)
+      if (viewOf(entry) === undefined) this.#forget(entry)
       else found.push(entry)
     }
     return found
@@ -103,7 +131,9 @@ export class LocalViews {
     const key = keyOf(entry.start, entry.bytes)
     if (this.#byRange.get(key) !== entry) return
     this.#byRange.delete(key)
-    this.#dropped.unregister(entry)
+    this.#fresh.delete(entry)
+    if (entry.ref !== undefined) this.#dropped.unregister(entry)
+    entry.view = undefined
     this.#table.remove(this.#slot, entry.index)
   }
 }
