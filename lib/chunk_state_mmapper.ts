@@ -102,7 +102,11 @@ export class ChunkStateMmapper implements Mmapper {
   }
 
   get handle(): MmapperHandle {
-    return { kind: 'mmapper', memory: this.#live().layout.buffer }
+    const handle: MmapperHandle = { kind: 'mmapper', memory: this.#live().layout.buffer }
+    return Object.defineProperty(handle, INSPECT, {
+      value: () => '[handle of ChunkStateMmapper]',
+      configurable: true,
+    })
   }
 
   // ── reads: no lock, no system call, no allocation ──

@@ -37,7 +37,7 @@ import { LocalViews } from './local_views.js'
 import { OsMemory, osPageSize } from './os_memory.js'
 import type { MapState } from './policy.js'
 import { OS_THREADS } from './proc.js'
-import type { ByteRange, ChunkRange } from './range.js'
+import { type ByteRange, type ChunkRange, formatBytes } from './range.js'
 import { repair } from './repair.js'
 import { SharedLock } from './shared_lock.js'
 import { sweepDeadThreads } from './sweep.js'
@@ -169,7 +169,7 @@ export class MapperCore {
       { action, syscall, errno: -ENOMEM, ...this.byteRange(range) },
       {
         reason: 'mapper-limit',
-        advice: `It would map ${wanted} bytes in all; maxMappedBytes is ${most}. Decommit or unmap something first.`,
+        advice: `${formatBytes(wanted)} would be mapped in all, and maxMappedBytes is ${formatBytes(most)}. Decommit or unmap something first.`,
       },
     )
   }

@@ -76,9 +76,12 @@ export class MmapError extends Error {
     const { action, code, syscall, address, bytes, annotation, reason, advice, partial } = details
     const where = formatWhere(address, bytes)
     const name = annotation === undefined ? '' : ` for ${annotation}`
+    // The mapper's own limit is no failure of the system call that it kept from being made.
+    const what =
+      reason === 'mapper-limit' ? `${code} (${reason})` : `${syscall} failed with ${code} (${reason})`
     const done = partial === undefined ? '' : ` Done and not undone: ${formatRange(partial)}.`
     super(
-      `Cannot ${action} ${where}${name}: ${syscall} failed with ${code} (${reason}). ${advice}${done}`,
+      `Cannot ${action} ${where}${name}: ${what}. ${advice}${done}`,
       details.cause === undefined ? undefined : { cause: details.cause },
     )
     this.code = code
@@ -163,10 +166,17 @@ function describe(value: unknown): string {
   return value.constructor?.name === undefined ? 'an object' : `an instance of ${value.constructor.name}`
 }
 
+/** As Node does: `type string ('1024')`, `undefined`, `an instance of Map`. */
+function describeWithType(value: unknown): string {
+  const isPlain = value === null || value === undefined || typeof value === 'object'
+  const hint = typeof value === 'bigint' ? '; addresses and sizes are numbers, use Number()' : ''
+  return isPlain ? describe(value) : `type ${typeof value} (${describe(value)})${hint}`
+}
+
 /** @internal Node's `ERR_INVALID_ARG_TYPE`. */
 export function invalidArgType(name: string, expected: string, value: unknown): TypeError {
   return withCode(
-    new TypeError(`The "${name}" argument must be ${expected}. Received ${typeof value} ${describe(value)}`),
+    new TypeError(`The "${name}" argument must be ${expected}. Received ${describeWithType(value)}`),
     'ERR_INVALID_ARG_TYPE',
   )
 }

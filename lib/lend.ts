@@ -55,6 +55,16 @@ export function placeHeap(core: MapperCore, bytes: number): SharedHeapHandle {
   return { kind: 'shared-heap', buffer, byteOffset: start - base, start, bytes: size }
 }
 
+/** The largest buffer that the engine makes, found by halving. */
+function largestBelow(bytes: number): number {
+  for (let size = 2 ** Math.floor(Math.log2(bytes)); size >= BYTES_IN_PAGE; size /= 2) {
+    try {
+      return new SharedArrayBuffer(0, { maxByteLength: size }).maxByteLength
+    } catch {}
+  }
+  return 0
+}
+
 function makeBuffer(bytes: number): SharedArrayBuffer {
   try {
     const buffer = new SharedArrayBuffer(0, { maxByteLength: bytes })
@@ -63,8 +73,8 @@ function makeBuffer(bytes: number): SharedArrayBuffer {
   } catch (cause) {
     throw Object.assign(
       new RangeError(
-        `Cannot reserve a shared heap: the engine refused a buffer of ${formatBytes(bytes)}. Ask for less, ` +
-          'or see vm.overcommit_memory and ulimit -v',
+        `Cannot reserve a shared heap: the engine refused a buffer of ${formatBytes(bytes)}. What it allows now ` +
+          `is about ${formatBytes(largestBelow(bytes))}. Ask for less, or see vm.overcommit_memory and ulimit -v`,
         { cause },
       ),
       { code: 'ERR_OUT_OF_RANGE' },

@@ -22,12 +22,13 @@ import { coreOf, disposedError, type MapperCore } from './core.js'
 import { decommit } from './decommit.js'
 import { endHeap } from './dispose.js'
 import { ensureMapped } from './ensure_mapped.js'
+import { stateName } from './entry.js'
 import { invalidArgType, outOfRange } from './errors.js'
 import { lend, placeHeap, type SharedHeapHandle, type SharedHeapOptions } from './lend.js'
 import { addressOf } from './libc.js'
 import type { Mmapper } from './mmapper.js'
 import { advise, protect } from './pages.js'
-import { MemoryAdvice, MmapProtection } from './policy.js'
+import { MapState, MemoryAdvice, MmapProtection } from './policy.js'
 import { BYTES_IN_PAGE, type ChunkRange, formatAddress, formatBytes } from './range.js'
 import { sweepDeadThreads } from './sweep.js'
 import { checkInteger, checkMapOptions, checkMember, type MapOptions } from './validate.js'
@@ -126,7 +127,13 @@ export class SharedHeap {
     const range = core.geometry.chunksAroundBytes(this.start + offset, bytes)
     const checked = options === undefined ? this.#options : this.#withDefaults(checkMapOptions(options))
     if (core.map.areAllMapped(range.start, range.limit)) return
-    this.#run(() => ensureMapped(core, range, checked))
+    this.#run(() => {
+      try {
+        ensureMapped(core, range, checked)
+      } catch (error) {
+        throw this.#givenBack(core, range, error)
+      }
+    })
   }
 
   /** Mapped → Quarantined; whole chunks. Memory goes back to the OS. */
@@ -250,6 +257,20 @@ export class SharedHeap {
   #check(offset: number, bytes: number): void {
     checkInteger('offset', offset, 0, this.bytes - 1)
     checkInteger('bytes', bytes, 1, this.bytes - offset)
+  }
+
+  /** `unmap` on the heap's addresses gave pages back to the engine: they are occupied, and no longer the mapper's. */
+  #givenBack(core: MapperCore, range: ChunkRange, cause: unknown): unknown {
+    for (let at = range.start; at < range.limit; ) {
+      const end = core.map.runLimit(at, range.limit)
+      if (stateName(core.map.entryAt(at)) === MapState.Unmapped) {
+        const reason =
+          'its pages were given back to the engine with unmap. Reserve a new heap, and decommit instead'
+        return core.stateError('commit', { start: at, limit: end }, MapState.Unmapped, reason)
+      }
+      at = end
+    }
+    return cause
   }
 
   #pages(offset: number, bytes: number): number {

@@ -294,7 +294,7 @@ test('unmapping leaves the pages as the engine made them: accessible and zero', 
     assert.is(bytes[0], 1)
     assert.is(
       codeOf(() => heap.commit(CHUNK, CHUNK)),
-      'EEXIST',
+      'ERR_MAP_STATE',
     )
   })
 })
