@@ -33,7 +33,7 @@ import { Intent } from './intent.js'
 import { Num } from './layout.js'
 import { hasUnknown, spanning } from './page_runs.js'
 import { MapState, MmapProtection, MmapStrategy } from './policy.js'
-import type { ChunkRange } from './range.js'
+import { type ChunkRange, partOf } from './range.js'
 
 const READ_WRITE = protectionCode(MmapProtection.ReadWrite)
 
@@ -113,7 +113,7 @@ function takeBack(core: MapperCore, target: ChunkRange): Error | undefined {
   }
   for (let at = target.start; at < target.limit; ) {
     const end = map.runLimit(at, target.limit, SOFT)
-    const segment = { start: at, limit: end }
+    const segment = partOf(target, at, end)
     const errno = takeBackSegment(core, segment)
     if (errno < 0) {
       const syscall = (map.entryAt(at) & SOFT) === 0 ? 'mmap' : 'madvise'

@@ -27,7 +27,7 @@ import { Intent } from './intent.js'
 import { Num } from './layout.js'
 import { spanning } from './page_runs.js'
 import { HugePageSupport, MmapProtection, MmapStrategy } from './policy.js'
-import type { ByteRange, ChunkRange } from './range.js'
+import { type ByteRange, type ChunkRange, partOf } from './range.js'
 import type { MapOptions } from './validate.js'
 
 /** What makes a run: chunks that one system call can map. */
@@ -81,7 +81,7 @@ function plan(core: MapperCore, range: ChunkRange): boolean {
     const end = map.runLimit(at, range.limit, STATE_MASK)
     const state = map.entryAt(at) & STATE_MASK
     if (state !== MAPPED) {
-      map.prepare({ start: at, limit: end })
+      map.prepare(partOf(range, at, end))
       if (chunks === 0) first = state
       chunks += end - at
     }
@@ -133,7 +133,7 @@ function publish(core: MapperCore, range: ChunkRange, mapping: Mapping): void {
   const { prot, annotation } = mapping
   for (let at = range.start; at < range.limit; ) {
     const end = map.runLimit(at, range.limit, RUN_MASK)
-    const run = { start: at, limit: end }
+    const run = partOf(range, at, end)
     const state = map.entryAt(at) & STATE_MASK
     if (state !== MAPPED) {
       hint(core, run, mapping, state)

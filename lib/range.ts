@@ -23,6 +23,11 @@ export interface ChunkRange {
   readonly limit: number
 }
 
+/** The part of `range` from `start` to `limit`; `range` itself, without allocating, where that is all of it. */
+export function partOf(range: ChunkRange, start: number, limit: number): ChunkRange {
+  return start === range.start && limit === range.limit ? range : { start, limit }
+}
+
 const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const
 
 /** @internal `4194304` → `4 MiB`; at most one decimal. */
