@@ -90,7 +90,8 @@ export class SharedHeap {
    */
   static attach(mmapper: Mmapper, handle: SharedHeapHandle): SharedHeap {
     const core = coreOf(mmapper)
-    const { buffer, byteOffset, start, bytes } = checkHandle(handle)
+    const place = checkHandle(handle, core.geometry.bytesInChunk)
+    const { buffer, byteOffset, start, bytes } = place
     if (addressOf(new Uint8Array(buffer, 0, 1)) + byteOffset !== start) {
       throw invalidArgType('handle', 'a handle of this very process', handle)
     }
@@ -101,7 +102,7 @@ export class SharedHeap {
       const heap = core.heaps.find(range)
       if (heap < 0) throw disposedError('shared heap')
       core.heaps.hold(heap, core.slot)
-      return new SharedHeap(core, heap, handle, {}, false)
+      return new SharedHeap(core, heap, place, {}, false)
     } finally {
       core.leave()
     }
@@ -166,11 +167,13 @@ export class SharedHeap {
    * A typed array of fixed length (length-tracking ones are 10 times slower); chunks need not be Mapped yet.
    * Printing it prints no bytes. Printing others over the buffer (its `subarray` too) reads their first bytes.
    */
-  bytesView(offset = 0, length: number = this.bytes - offset): Uint8Array<SharedArrayBuffer> {
+  bytesView(offset = 0, length?: number): Uint8Array<SharedArrayBuffer> {
     this.#live()
-    this.#check(offset, length)
-    const view = new Uint8Array(this.buffer, this.byteOffset + offset, length)
-    return printAs(view, () => `[${formatBytes(length)} at ${formatBytes(offset)} of ${this}]`)
+    checkInteger('offset', offset, 0, this.bytes - 1)
+    const bytes = length === undefined ? this.bytes - offset : length
+    checkInteger('length', bytes, 1, this.bytes - offset)
+    const view = new Uint8Array(this.buffer, this.byteOffset + offset, bytes)
+    return printAs(view, () => `[${formatBytes(bytes)} at ${formatBytes(offset)} of ${this}]`)
   }
 
   /**
@@ -280,20 +283,22 @@ export class SharedHeap {
   }
 }
 
-function checkHandle(handle: SharedHeapHandle): SharedHeapHandle {
+/** A checked copy, so that each field is read once. */
+function checkHandle(handle: SharedHeapHandle, bytesInChunk: number): SharedHeapHandle {
+  if (typeof handle !== 'object' || handle === null)
+    throw invalidArgType('handle', "a SharedHeap's handle", handle)
+  const { kind, buffer, byteOffset, start, bytes } = handle
   const isHandle =
-    typeof handle === 'object' &&
-    handle !== null &&
-    handle.kind === 'shared-heap' &&
-    handle.buffer instanceof SharedArrayBuffer &&
-    Number.isSafeInteger(handle.byteOffset) &&
-    Number.isSafeInteger(handle.start) &&
-    Number.isSafeInteger(handle.bytes) &&
-    handle.byteOffset >= 0 &&
-    handle.bytes > 0 &&
-    handle.byteOffset + handle.bytes <= handle.buffer.byteLength
+    kind === 'shared-heap' &&
+    buffer instanceof SharedArrayBuffer &&
+    [byteOffset, start, bytes].every(Number.isSafeInteger) &&
+    byteOffset >= 0 &&
+    bytes > 0 &&
+    bytes % bytesInChunk === 0 &&
+    start % bytesInChunk === 0 &&
+    byteOffset + bytes <= buffer.byteLength
   if (!isHandle) throw invalidArgType('handle', "a SharedHeap's handle", handle)
-  return handle
+  return { kind, buffer, byteOffset, start, bytes }
 }
 
 /** @internal Reserves; see `SharedHeap`. */

@@ -636,4 +636,46 @@ for (const [scenario, name] of [
   })
 }
 
+test('a handle is read once, and says whole chunks', () => {
+  withHeap((mmapper, heap) => {
+    let reads = 0
+    const changing = Object.defineProperty({ ...heap.handle }, 'bytes', {
+      get: () => (reads++ === 0 ? HEAP : 2 ** 40),
+    })
+    const twin = SharedHeap.attach(mmapper, changing)
+    assert.is(twin.bytes, HEAP)
+    assert.is(
+      codeOf(() => twin.commit(HEAP, CHUNK)),
+      'ERR_OUT_OF_RANGE',
+    )
+    twin[Symbol.dispose]()
+    for (const bytes of [1, BYTES_IN_PAGE, CHUNK + 1]) {
+      assert.is(
+        codeOf(() => SharedHeap.attach(mmapper, { ...heap.handle, bytes })),
+        'ERR_INVALID_ARG_TYPE',
+      )
+    }
+  })
+})
+
+test('the offset of a view is looked at before it is used', () => {
+  withHeap((_, heap) => {
+    const touchy = {
+      valueOf() {
+        throw new Error('must not be called')
+      },
+    }
+    for (const offset of [1n, Symbol('a'), '1', null, touchy]) {
+      assert.is(
+        codeOf(() => heap.bytesView(offset as never)),
+        'ERR_INVALID_ARG_TYPE',
+      )
+    }
+    assert.is(
+      codeOf(() => heap.bytesView(0, HEAP + 1)),
+      'ERR_OUT_OF_RANGE',
+    )
+  })
+})
+
 test.run()
