@@ -100,7 +100,9 @@ export function hotPaths(): HotPath[] {
   })
   if (status !== 0) throw new Error(stderr)
   const parts = stdout.split(BEGIN)
-  const results = JSON.parse(parts.at(-1)!) as Omit<HotPath, 'deopts'>[]
+  // What V8 says of its exit may follow the line of results.
+  const line = parts.at(-1)!.trim().split('\n')[0]!
+  const results = JSON.parse(line) as Omit<HotPath, 'deopts'>[]
   return results.map((result, index) => {
     const lines = parts[index + 1]!.split(END)[0]!
       .split('\n')
