@@ -7,7 +7,7 @@
  */
 import { MAPPED, STATE_MASK, UNMAPPED } from './entry.js'
 import { CHUNK_IN_SLAB, CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB, type SharedLayout } from './layout.js'
-import type { Address } from './range.js'
+import { type Address, BYTES_IN_PAGE } from './range.js'
 
 const STATES_OF_FOUR = STATE_MASK * 0x01010101
 const FOUR_MAPPED = MAPPED * 0x01010101
@@ -15,6 +15,11 @@ const FOUR_MAPPED = MAPPED * 0x01010101
 export interface ChunkReader {
   /** The state byte of the chunk at `address`; `UNMAPPED` for anything that is no mappable address. */
   entryAt(address: Address): number
+  /**
+   * True if `start` and `pages` are good arguments and every chunk they touch is Mapped. False says nothing about
+   * why: whoever asks goes the long way then, where arguments are checked and the lock is taken.
+   */
+  arePagesMapped(start: Address, pages: number): boolean
   /** True if every chunk of a range is Mapped; four chunks a look, a uniform slab one look. */
   areAllMapped(start: number, limit: number): boolean
 }
@@ -26,30 +31,45 @@ export function createChunkReader(layout: SharedLayout): ChunkReader {
   const chunksPerByte = 2 ** -layout.logGranularity
   const mappableBytes = 2 ** layout.logMappableBytes
 
+  const areAllMapped = (start: number, limit: number): boolean => {
+    for (let at = start; at < limit; ) {
+      const slab = at >>> LOG_CHUNKS_PER_SLAB
+      const slabLimit = Math.min(limit, (slab + 1) * CHUNKS_PER_SLAB)
+      const word = words[slab]!
+      if (word >= 0) {
+        if ((word & STATE_MASK) !== MAPPED) return false
+      } else {
+        // Chunk numbers go up to 2 ** 32: only what is left of them within the slab may be shifted.
+        const first = (~word << LOG_CHUNKS_PER_SLAB) + (at & CHUNK_IN_SLAB)
+        if (!cellsAreMapped(cells, fours, first, first + slabLimit - at)) return false
+      }
+      at = slabLimit
+    }
+    return true
+  }
+
   return {
+    areAllMapped,
+
+    arePagesMapped(start, pages) {
+      if (typeof start !== 'number' || typeof pages !== 'number' || !(start >= 0 && pages >= 1)) return false
+      const page = start / BYTES_IN_PAGE
+      const limit = start + pages * BYTES_IN_PAGE
+      if (!(limit <= mappableBytes) || Math.floor(page) !== page || Math.floor(pages) !== pages) return false
+      const first = (start * chunksPerByte) >>> 0
+      const last = ((limit - 1) * chunksPerByte) >>> 0
+      if (first !== last) return areAllMapped(first, last + 1)
+      const word = words[first >>> LOG_CHUNKS_PER_SLAB]!
+      const entry = word >= 0 ? word : cells[(~word << LOG_CHUNKS_PER_SLAB) + (first & CHUNK_IN_SLAB)]!
+      return (entry & STATE_MASK) === MAPPED
+    },
+
     entryAt(address) {
       if (typeof address !== 'number' || !(address >= 0 && address < mappableBytes)) return UNMAPPED
       if (Math.floor(address) !== address) return UNMAPPED
       const chunk = (address * chunksPerByte) >>> 0
       const word = words[chunk >>> LOG_CHUNKS_PER_SLAB]!
       return word >= 0 ? word : cells[(~word << LOG_CHUNKS_PER_SLAB) + (chunk & CHUNK_IN_SLAB)]!
-    },
-
-    areAllMapped(start, limit) {
-      for (let at = start; at < limit; ) {
-        const slab = at >>> LOG_CHUNKS_PER_SLAB
-        const slabLimit = Math.min(limit, (slab + 1) * CHUNKS_PER_SLAB)
-        const word = words[slab]!
-        if (word >= 0) {
-          if ((word & STATE_MASK) !== MAPPED) return false
-        } else {
-          // Chunk numbers go up to 2 ** 32: only what is left of them within the slab may be shifted.
-          const first = (~word << LOG_CHUNKS_PER_SLAB) + (at & CHUNK_IN_SLAB)
-          if (!cellsAreMapped(cells, fours, first, first + slabLimit - at)) return false
-        }
-        at = slabLimit
-      }
-      return true
     },
   }
 }

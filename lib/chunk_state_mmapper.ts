@@ -45,8 +45,8 @@ export class ChunkStateMmapper implements Mmapper {
   readonly logMappableBytes: number
   readonly #geometry: Geometry
   #core: MapperCore | undefined
-  readonly #areAllMapped: ChunkReader['areAllMapped']
-  /** Throws once disposed, so that the hot read needs no check of its own. */
+  /** These two throw once disposed, so that the hot reads need no check of their own. */
+  #arePagesMapped: ChunkReader['arePagesMapped']
   #entryAt: ChunkReader['entryAt']
 
   constructor(options?: MmapperOptions)
@@ -59,7 +59,7 @@ export class ChunkStateMmapper implements Mmapper {
     const core = new MapperCore(layout, syscalls)
     this.#core = core
     this.#entryAt = core.map.reader.entryAt
-    this.#areAllMapped = core.map.reader.areAllMapped
+    this.#arePagesMapped = core.map.reader.arePagesMapped
     this.#geometry = core.geometry
     this.logGranularity = layout.logGranularity
     this.granularity = core.geometry.bytesInChunk
@@ -147,10 +147,12 @@ export class ChunkStateMmapper implements Mmapper {
   }
 
   ensureMapped(start: Address, pages: number, options?: MapOptions): void {
+    if (this.#arePagesMapped(start, pages)) {
+      checkMapOptions(options)
+      return
+    }
     const core = this.#live()
-    const range = this.#geometry.chunksAround(start, pages)
-    const checked = checkMapOptions(options)
-    if (!this.#areAllMapped(range.start, range.limit)) ensureMapped(core, range, checked)
+    ensureMapped(core, this.#geometry.chunksAround(start, pages), checkMapOptions(options))
   }
 
   decommit(start: Address, pages: number): void {
@@ -232,6 +234,7 @@ export class ChunkStateMmapper implements Mmapper {
     forgetCore(this)
     this.#core = undefined
     this.#entryAt = refuseDisposed
+    this.#arePagesMapped = refuseDisposed
   }
 
   #live(): MapperCore {
