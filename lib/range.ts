@@ -23,7 +23,7 @@ export interface ChunkRange {
   readonly limit: number
 }
 
-/** The part of `range` from `start` to `limit`; `range` itself, without allocating, where that is all of it. */
+/** @internal The part of `range` from `start` to `limit`; `range` itself, without allocating, where that is all of it. */
 export function partOf(range: ChunkRange, start: number, limit: number): ChunkRange {
   return start === range.start && limit === range.limit ? range : { start, limit }
 }
