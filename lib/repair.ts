@@ -33,6 +33,8 @@
  * Repair counts totals, units and page tables afresh from the chunk map, before and after. A second death
  * during repair leaves the intent in place, and every step can be repeated: progress is recorded by address,
  * since runs merge while they are repaired.
+ *
+ * Longer than other files: the table is only worth something with all of it in one place.
  */
 import { adoptFromOs } from './adopt.js'
 import type { MapperCore } from './core.js'
