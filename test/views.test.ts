@@ -308,7 +308,8 @@ test('three hundred thousand more views and releases leave the memory of the pro
       console.log(process.memoryUsage().rss - before)
     `),
   )
-  assert.ok(grown < 32 * 2 ** 20, `${grown} bytes`)
+  // Resident memory wanders by some 40 MB under load; an entry kept for each view would be 100 MB and more.
+  assert.ok(grown < 64 * 2 ** 20, `${grown} bytes`)
 })
 
 test('views that the program drops are collected, and no longer in the way', () => {
