@@ -14,7 +14,7 @@
  *
  * Sources: mmap(2), munmap(2), mprotect(2), madvise(2), prctl(2), mincore(2); mm/mmap.c of Linux.
  */
-import { MIXED, protectionCode } from './entry.js'
+import { protectionCode } from './entry.js'
 import { Num, type SharedLayout, Word } from './layout.js'
 import { PLATFORM, SYSCALL_NAMES, type Syscalls, unsupportedPlatform } from './libc.js'
 import type { PlatformConstants } from './platform/constants.js'
@@ -197,6 +197,3 @@ export class OsMemory {
 }
 
 /** @internal True for a protection that `OsMemory.protect` can set. */
-export function isSettable(prot: number): boolean {
-  return prot < MIXED
-}
