@@ -53,9 +53,9 @@ export function createChunkReader(layout: SharedLayout): ChunkReader {
 
     arePagesMapped(start, pages) {
       if (typeof start !== 'number' || typeof pages !== 'number' || !(start >= 0 && pages >= 1)) return false
-      const page = start / BYTES_IN_PAGE
+      const whole = Math.floor(start / BYTES_IN_PAGE) * BYTES_IN_PAGE
       const limit = start + pages * BYTES_IN_PAGE
-      if (!(limit <= mappableBytes) || Math.floor(page) !== page || Math.floor(pages) !== pages) return false
+      if (!(limit <= mappableBytes) || whole !== start || Math.floor(pages) !== pages) return false
       const first = (start * chunksPerByte) >>> 0
       const last = ((limit - 1) * chunksPerByte) >>> 0
       if (first !== last) return areAllMapped(first, last + 1)

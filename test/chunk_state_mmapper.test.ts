@@ -687,4 +687,13 @@ test('system calls may be a class with methods', () => {
   assert.is(counter.count, 2)
 })
 
+test('a fraction near nothing is no address, though chunk 0 is Mapped', () => {
+  withMapper({}, mmapper => {
+    mmapper.markAsMapped(0, 1)
+    mmapper.ensureMapped(0, 1)
+    assert.throws(() => mmapper.ensureMapped(Number.MIN_VALUE, 1), /start/)
+    assert.not.ok(mmapper.isMappedAddress(Number.MIN_VALUE))
+  })
+})
+
 test.run()
