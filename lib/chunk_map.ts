@@ -86,6 +86,11 @@ export class ChunkMap {
     return this.#states.get(chunk)
   }
 
+  /** As `entryAt` where the chunk's slab is mixed; else 0. */
+  cellAt(chunk: number): number {
+    return this.#states.cellAt(chunk)
+  }
+
   attributesAt(chunk: number): number {
     return this.#attributes.get(chunk)
   }
@@ -146,6 +151,14 @@ export class ChunkMap {
       if (changed !== entry) this.#store(at, end, entry, changed)
       at = end
     }
+  }
+
+  /** Stores another state byte for a chunk without page table; `cellAt` has given the one it has. */
+  storeCell(chunk: number, from: number, to: number): void {
+    const was = categoryOf(from)
+    const is = categoryOf(to)
+    if (was !== is) this.#count(annotationOf(this.#attributes.get(chunk)), was, is, 1)
+    this.#states.storeCell(chunk, to)
   }
 
   /** Stores one state byte for a run that now has one. */

@@ -22,6 +22,7 @@ import type { Address } from './range.js'
 import { auditOf, runsOf, statsOf } from './report.js'
 import { quarantineAnywhere } from './reserve.js'
 import { reserveSharedHeap, type SharedHeap, type SharedHeapOptions } from './shared_heap.js'
+import { decommitChunk, mapChunk } from './single_chunk.js'
 import { clearSlot, sweepDeadThreads } from './sweep.js'
 import { unmap } from './unmap.js'
 import {
@@ -152,11 +153,17 @@ export class ChunkStateMmapper implements Mmapper {
       return
     }
     const core = this.#live()
-    ensureMapped(core, this.#geometry.chunksAround(start, pages), checkMapOptions(options))
+    const checked = checkMapOptions(options)
+    const chunk = this.#geometry.chunkAround(start, pages)
+    if (chunk >= 0 && mapChunk(core, chunk, checked)) return
+    ensureMapped(core, this.#geometry.chunksAround(start, pages), checked)
   }
 
   decommit(start: Address, pages: number): void {
-    decommit(this.#live(), this.#geometry.wholeChunks(start, pages))
+    const core = this.#live()
+    const chunk = this.#geometry.wholeChunk(start, pages)
+    if (chunk >= 0 && decommitChunk(core, chunk)) return
+    decommit(core, this.#geometry.wholeChunks(start, pages))
   }
 
   unmap(start: Address, pages: number): void {

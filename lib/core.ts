@@ -159,11 +159,17 @@ export class MapperCore {
     return { start: this.geometry.startOf(range), bytes: this.geometry.bytesOf(range) }
   }
 
+  /** Whether `chunks` more may be Mapped. */
+  hasAllowance(chunks: number): boolean {
+    const wanted = (this.map.total(COUNT_MAPPED) + chunks) * this.geometry.bytesInChunk
+    return wanted <= this.#numbers[Num.MaxMappedBytes]!
+  }
+
   /** Throws unless `chunks` more may be Mapped. */
   checkLimit(action: string, range: ChunkRange, chunks: number, syscall: string): void {
+    if (this.hasAllowance(chunks)) return
     const most = this.#numbers[Num.MaxMappedBytes]!
     const wanted = (this.map.total(COUNT_MAPPED) + chunks) * this.geometry.bytesInChunk
-    if (wanted <= most) return
     const { ENOMEM } = this.os.platform
     throw this.#error(
       { action, syscall, errno: -ENOMEM, ...this.byteRange(range) },

@@ -142,7 +142,6 @@ function makeInaccessible(core: MapperCore, target: ChunkRange): number {
 export function takeBackSegment(core: MapperCore, segment: ChunkRange): number {
   const { os } = core
   const { start, bytes } = core.byteRange(segment)
-  const { ENOMEM, EAGAIN } = os.platform
   if ((core.map.entryAt(segment.start) & SOFT) !== 0) {
     const errno = os.protect(start, bytes, READ_WRITE)
     return errno < 0 ? errno : discardSegment(core, segment, READ_WRITE)
@@ -153,11 +152,28 @@ export function takeBackSegment(core: MapperCore, segment: ChunkRange): number {
     core.restoreHints(segment)
     return 0
   }
+  return discardInstead(core, segment, errno)
+}
+
+/** What is left when the kernel refuses to replace: at the VMA limit the content goes, and no more. 0 or `-errno`. */
+function discardInstead(core: MapperCore, segment: ChunkRange, errno: number): number {
+  const { os } = core
+  const { start, bytes } = core.byteRange(segment)
+  const { ENOMEM, EAGAIN } = os.platform
   if (errno !== -ENOMEM && errno !== -EAGAIN) return errno
   const prot = os.protect(start, bytes, NO_ACCESS) === 0 ? NO_ACCESS : ANY
   if (discardSegment(core, segment, prot) < 0) return errno
   core.layout.numbers[Num.Discards]!++
   return 0
+}
+
+/** Goes on where replacing one guarded segment was refused (`single_chunk.ts`); throws if nothing else helps. */
+export function decommitFailed(core: MapperCore, target: ChunkRange, refusal: number): true {
+  const errno = discardInstead(core, target, refusal)
+  const failure = errno < 0 ? putBack(core, target, target.start, 'mmap', errno) : undefined
+  core.end()
+  if (failure !== undefined) throw failure
+  return true
 }
 
 /** Drops the content but keeps the mapping. */

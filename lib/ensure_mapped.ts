@@ -16,7 +16,6 @@ import {
   PROT_MASK,
   protectionCode,
   protOf,
-  QUARANTINED,
   SOFT,
   STATE_MASK,
   UNMAPPED,
@@ -47,28 +46,35 @@ export function ensureMapped(core: MapperCore, range: ChunkRange, options: MapOp
   core.enter()
   try {
     core.settleHeaps('map', range)
-    const protection = options.protection ?? MmapProtection.ReadWrite
-    const name = options.annotation?.name
-    const mapping: Mapping = {
-      protection,
-      prot: protectionCode(protection),
-      annotation: name === undefined ? 0 : map.annotations.idOf(name),
-      name,
-      huge: options.hugePage === HugePageSupport.TransparentHugePages,
-    }
+    const mapping = mappingOf(core, options)
     if (!plan(core, range)) return
     core.begin(Intent.Map, range, mapping.prot, mapping.annotation)
     for (let at = range.start; at < range.limit; ) {
+      const entry = map.entryAt(at)
       const end = map.runLimit(at, range.limit, RUN_MASK)
-      const errno = mapRun(core, at, end, mapping)
-      if (errno < 0) fail(core, range, { start: at, limit: end }, mapping, errno)
-      core.layout.numbers[Num.IntentDone] = end
+      if ((entry & STATE_MASK) !== MAPPED) {
+        const errno = mapRun(core, entry, at, end, mapping)
+        if (errno < 0) fail(core, range, { start: at, limit: end }, mapping, errno)
+        core.layout.numbers[Num.IntentDone] = end
+      }
       at = end
     }
     publish(core, range, mapping)
     core.end()
   } finally {
     core.leave()
+  }
+}
+
+function mappingOf({ map }: MapperCore, options: MapOptions): Mapping {
+  const protection = options.protection ?? MmapProtection.ReadWrite
+  const name = options.annotation?.name
+  return {
+    protection,
+    prot: protectionCode(protection),
+    annotation: name === undefined ? 0 : map.annotations.idOf(name),
+    name,
+    huge: options.hugePage === HugePageSupport.TransparentHugePages,
   }
 }
 
@@ -91,27 +97,21 @@ function plan(core: MapperCore, range: ChunkRange): boolean {
   return chunks > 0
 }
 
-/** The system calls for one run; 0 or `-errno`. */
-function mapRun(core: MapperCore, start: number, limit: number, mapping: Mapping): number {
-  const { map, os, geometry } = core
-  const entry = map.entryAt(start)
+/** The system calls for one run that is not Mapped; 0 or `-errno`. */
+function mapRun(core: MapperCore, entry: number, start: number, limit: number, mapping: Mapping): number {
+  const { os, geometry } = core
   const address = start * geometry.bytesInChunk
   const bytes = (limit - start) * geometry.bytesInChunk
-  switch (entry & STATE_MASK) {
-    case UNMAPPED:
-      return os.dzmmap(address, bytes, {
-        hugePage: HugePageSupport.No,
-        protection: mapping.protection,
-        replace: false,
-        reserve: true,
-      })
-    case QUARANTINED: {
-      const dropped = dropLeftovers(core, start, limit)
-      return dropped < 0 ? dropped : os.protect(address, bytes, mapping.prot)
-    }
-    default:
-      return 0
+  if ((entry & STATE_MASK) === UNMAPPED) {
+    return os.dzmmap(address, bytes, {
+      hugePage: HugePageSupport.No,
+      protection: mapping.protection,
+      replace: false,
+      reserve: true,
+    })
   }
+  const dropped = dropLeftovers(core, start, limit)
+  return dropped < 0 ? dropped : os.protect(address, bytes, mapping.prot)
 }
 
 /** Chunks that stayed accessible while Quarantined may have been written to: they start from zeros again. */
@@ -133,9 +133,9 @@ function publish(core: MapperCore, range: ChunkRange, mapping: Mapping): void {
   const { prot, annotation } = mapping
   for (let at = range.start; at < range.limit; ) {
     const end = map.runLimit(at, range.limit, RUN_MASK)
-    const run = partOf(range, at, end)
     const state = map.entryAt(at) & STATE_MASK
     if (state !== MAPPED) {
+      const run = partOf(range, at, end)
       hint(core, run, mapping, state)
       if (state === UNMAPPED)
         map.set(run, withState(0, MAPPED, prot), withAnnotation(mapping.huge ? HUGE : 0, annotation))
@@ -163,6 +163,16 @@ function hint(core: MapperCore, run: ChunkRange, mapping: Mapping, state: number
     const named = name === undefined ? attributes : withAnnotation(attributes, annotation)
     return huge ? named | HUGE : named
   })
+}
+
+/** As `fail`, for a range of one run (`single_chunk.ts`). */
+export function mappingFailed(
+  core: MapperCore,
+  range: ChunkRange,
+  options: MapOptions,
+  errno: number,
+): never {
+  fail(core, range, range, mappingOf(core, options), errno)
 }
 
 /** Undoes the runs before `failed` and what the failing call may have done of it; throws. */

@@ -29,14 +29,19 @@ export class HeapTable {
     return { start: this.#ranges[2 * heap]!, limit: this.#ranges[2 * heap + 1]! }
   }
 
+  /** Whether a heap is still the one at this range. */
+  isAt(heap: number, { start, limit }: ChunkRange): boolean {
+    return this.#ranges[2 * heap] === start && this.#ranges[2 * heap + 1] === limit
+  }
+
   isUsed(heap: number): boolean {
     return this.#ranges[2 * heap + 1] !== 0
   }
 
   /** The heap at exactly this range, or -1. */
-  find({ start, limit }: ChunkRange): number {
+  find(range: ChunkRange): number {
     for (let heap = 0; heap < this.limit; heap++) {
-      if (this.#ranges[2 * heap] === start && this.#ranges[2 * heap + 1] === limit) return heap
+      if (this.isAt(heap, range)) return heap
     }
     return -1
   }

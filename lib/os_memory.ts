@@ -195,5 +195,3 @@ export class OsMemory {
     ) as SyscallCounts
   }
 }
-
-/** @internal True for a protection that `OsMemory.protect` can set. */

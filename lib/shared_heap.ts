@@ -30,6 +30,7 @@ import type { Mmapper } from './mmapper.js'
 import { advise, protect } from './pages.js'
 import { MapState, MemoryAdvice, MmapProtection } from './policy.js'
 import { BYTES_IN_PAGE, type ChunkRange, formatAddress, formatBytes } from './range.js'
+import { decommitChunk, mapChunk } from './single_chunk.js'
 import { sweepDeadThreads } from './sweep.js'
 import { checkInteger, checkMapOptions, checkMember, type MapOptions } from './validate.js'
 
@@ -125,42 +126,56 @@ export class SharedHeap {
   commit(offset: number, bytes: number, options?: MapOptions): void {
     const core = this.#live()
     this.#check(offset, bytes)
-    const range = core.geometry.chunksAroundBytes(this.start + offset, bytes)
     const checked = options === undefined ? this.#options : this.#withDefaults(checkMapOptions(options))
-    if (core.map.areAllMapped(range.start, range.limit)) return
-    this.#run(() => {
-      try {
-        ensureMapped(core, range, checked)
-      } catch (error) {
-        throw this.#givenBack(core, range, error)
-      }
-    })
+    const { bytesInChunk } = core.geometry
+    const first = this.#range.start + Math.floor(offset / bytesInChunk)
+    const limit = this.#range.start + Math.ceil((offset + bytes) / bytesInChunk)
+    if (core.map.areAllMapped(first, limit)) return
+    try {
+      if (limit - first === 1 && mapChunk(core, first, checked)) return
+      ensureMapped(core, { start: first, limit }, checked)
+    } catch (error) {
+      throw this.#cause(this.#givenBack(core, { start: first, limit }, error))
+    }
   }
 
   /** Mapped → Quarantined; whole chunks. Memory goes back to the OS. */
   decommit(offset: number, bytes: number): void {
-    const { geometry } = this.#live()
+    const core = this.#live()
     const pages = this.#pages(offset, bytes)
-    const range = geometry.wholeChunks(this.start + offset, pages)
-    this.#run(core => decommit(core, range))
+    try {
+      const chunk = core.geometry.wholeChunk(this.start + offset, pages)
+      if (chunk >= 0 && decommitChunk(core, chunk)) return
+      decommit(core, core.geometry.wholeChunks(this.start + offset, pages))
+    } catch (error) {
+      throw this.#cause(error)
+    }
   }
 
   /** Another protection for OS pages of Mapped chunks. */
   protect(offset: number, bytes: number, protection: MmapProtection): void {
-    const { geometry } = this.#live()
+    const core = this.#live()
     const pages = this.#pages(offset, bytes)
-    geometry.osPages(this.start + offset, pages)
+    core.geometry.osPages(this.start + offset, pages)
     const checked = checkMember('protection', protection, MmapProtection)
-    this.#run(core => protect(core, this.start + offset, bytes, checked))
+    try {
+      protect(core, this.start + offset, bytes, checked)
+    } catch (error) {
+      throw this.#cause(error)
+    }
   }
 
   /** Advice for OS pages of Mapped chunks. */
   advise(offset: number, bytes: number, advice: MemoryAdvice): void {
-    const { geometry } = this.#live()
+    const core = this.#live()
     const pages = this.#pages(offset, bytes)
-    geometry.osPages(this.start + offset, pages)
+    core.geometry.osPages(this.start + offset, pages)
     const checked = checkMember('advice', advice, MemoryAdvice)
-    this.#run(core => advise(core, this.start + offset, bytes, checked))
+    try {
+      advise(core, this.start + offset, bytes, checked)
+    } catch (error) {
+      throw this.#cause(error)
+    }
   }
 
   /**
@@ -229,8 +244,7 @@ export class SharedHeap {
   /** True once another thread, or the mapper, ended the heap. */
   #isEnded(): boolean {
     if (this.#core.isOver) return true
-    const { start, limit } = this.#core.heaps.rangeOf(this.#heap)
-    return start !== this.#range.start || limit !== this.#range.limit
+    return !this.#core.heaps.isAt(this.#heap, this.#range)
   }
 
   #live(): MapperCore {
@@ -238,14 +252,9 @@ export class SharedHeap {
     return this.#core
   }
 
-  /** Runs a verb; if another thread ended the heap meanwhile, that is the error to report. */
-  #run(verb: (core: MapperCore) => void): void {
-    try {
-      verb(this.#core)
-    } catch (error) {
-      this.#live()
-      throw error
-    }
+  /** What to report of a verb's error: if another thread ended the heap meanwhile, that. */
+  #cause(error: unknown): unknown {
+    return this.#isDisposed || this.#isEnded() ? disposedError('shared heap') : error
   }
 
   #withDefaults({ hugePage, protection, annotation }: MapOptions): MapOptions {

@@ -67,6 +67,21 @@ export class TwoLevelTable {
     return word >= 0 ? word : this.#cells[(~word << this.#logCellsInUnit) + (chunk & CHUNK_IN_SLAB)]!
   }
 
+  /** The value in a chunk's cell; 0 if its slab has one word for all. */
+  cellAt(chunk: number): number {
+    const word = this.#words[chunk >>> LOG_CHUNKS_PER_SLAB]!
+    return word >= 0 ? 0 : this.#cells[(~word << this.#logCellsInUnit) + (chunk & CHUNK_IN_SLAB)]!
+  }
+
+  /** Stores `value` for one chunk whose slab has cells. */
+  storeCell(chunk: number, value: number): void {
+    const slab = chunk >>> LOG_CHUNKS_PER_SLAB
+    const base = ~this.#words[slab]! << this.#logCellsInUnit
+    const cells = this.#cells
+    cells[base + (chunk & CHUNK_IN_SLAB)] = value
+    if (cells[base + this.#witnesses[slab]!] === value) this.#findWitness(slab, base, value)
+  }
+
   /**
    * The end of the maximal run of chunks from `chunk` on whose values agree with `chunk`'s in the bits of
    * `mask`, at most `limit`. A uniform slab is one look.
@@ -167,6 +182,10 @@ export class TwoLevelTable {
   #fillPart(slab: number, start: number, limit: number, value: number): void {
     const word = this.#words[slab]!
     if (word === value) return
+    if (word < 0 && limit - start === 1) {
+      this.storeCell(start, value)
+      return
+    }
     if (word >= 0 && this.#owners[slab] === 0 && !this.prepare(start, limit)) {
       throw new RangeError('The chunk map was changed without room prepared')
     }
@@ -182,16 +201,22 @@ export class TwoLevelTable {
       Atomics.store(this.#words, slab, ~unit)
       return
     }
-    if (limit - start === 1) cells[first] = value
-    else cells.fill(value, first, first + limit - start)
+    cells.fill(value, first, first + limit - start)
     const witness = this.#witnesses[slab]!
     if (cells[base + witness] === value) this.#findWitness(slab, base, value)
   }
 
-  /** Looks for a cell other than `value`; a slab without one becomes a word. */
+  /**
+   * Looks for a cell other than `value`; a slab without one becomes a word. First at the far end: a slab that fills
+   * from its start keeps that witness to the last.
+   */
   #findWitness(slab: number, base: number, value: number): void {
     const cells = this.#cells
     const count = Math.min(CHUNKS_PER_SLAB, this.#chunks - slab * CHUNKS_PER_SLAB)
+    if (cells[base + count - 1] !== value) {
+      this.#witnesses[slab] = count - 1
+      return
+    }
     const from = this.#witnesses[slab]!
     let at = from
     do {

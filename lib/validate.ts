@@ -104,6 +104,25 @@ export class Geometry {
     return this.#chunks(start, start + bytes)
   }
 
+  /**
+   * The chunk that a range of pages lies in, -1 if in several. Bad arguments give -1 too: whoever asks goes the long
+   * way then, where they are checked.
+   */
+  chunkAround(start: number, pages: number): number {
+    if (typeof start !== 'number' || typeof pages !== 'number' || !(start >= 0 && pages >= 1)) return -1
+    const whole = Math.floor(start / BYTES_IN_PAGE) * BYTES_IN_PAGE
+    const limit = start + pages * BYTES_IN_PAGE
+    if (!(limit <= this.mappableBytes) || whole !== start || Math.floor(pages) !== pages) return -1
+    const chunk = Math.floor(start / this.bytesInChunk)
+    return limit <= (chunk + 1) * this.bytesInChunk ? chunk : -1
+  }
+
+  /** As `chunkAround`, for a range that must be just one whole chunk. */
+  wholeChunk(start: number, pages: number): number {
+    const chunk = this.chunkAround(start, pages)
+    return chunk >= 0 && pages * BYTES_IN_PAGE === this.bytesInChunk ? chunk : -1
+  }
+
   /** Checks a page-granular range against the OS page size and gives its size in bytes. */
   osPages(start: number, pages: number): number {
     const bytes = this.checkPages(pages)

@@ -15,6 +15,7 @@ import {
   QUARANTINED,
   retire,
   SOFT,
+  tableOf,
   unretire,
   withAnnotation,
   withProt,
@@ -61,7 +62,13 @@ function act(map: ChunkMap, model: Model, places: ReturnType<typeof placesIn>, s
   const p = map.pagesInChunk
   const change: Model['change'] = (_start, _limit, next) => model.change(start * p, limit * p, next)
   map.prepare(range)
-  if (pick <= 2) {
+  const entry = map.cellAt(start)
+  if (limit - start === 1 && entry !== 0 && tableOf(map.attributesAt(start)) === 0) {
+    const low = LOWS[value % LOWS.length]!
+    const prot = low === 0 ? 0 : value % 5
+    map.storeCell(start, entry, withProt(low, prot))
+    change(start, limit, () => ({ low, prot }))
+  } else if (pick <= 2) {
     const low = LOWS[value % LOWS.length]!
     const prot = low === 0 ? 0 : value % 5
     const annotation = value % 4

@@ -68,6 +68,12 @@ const SCENARIOS: readonly Scenario[] = [
     after: isPattern('MMMMM'),
   },
   {
+    name: 'ensureMapped of a single chunk',
+    pattern: 'MQQ',
+    act: ({ mmapper }) => mmapper.ensureMapped(at(1) + 4096, 1),
+    after: isPattern('MMQ'),
+  },
+  {
     name: 'quarantineAddressRange over gaps',
     pattern: 'UMUFU',
     act: ({ mmapper }) => mmapper.quarantineAddressRange(WINDOW, 5 * PAGES, named),
@@ -96,6 +102,13 @@ const SCENARIOS: readonly Scenario[] = [
     prepare: ({ mmapper }) => mmapper.protect(at(2) + 4096, 2, MmapProtection.NoAccess),
     act: ({ mmapper }) => mmapper.decommit(WINDOW, 6 * PAGES),
     after: isPattern('QQQQQQ'),
+  },
+  {
+    name: 'decommit of a single chunk',
+    pattern: 'MMQ',
+    prepare: ({ mmapper }) => mmapper.protect(at(1), PAGES, MmapProtection.Read),
+    act: ({ mmapper }) => mmapper.decommit(at(1), PAGES),
+    after: isPattern('MQQ'),
   },
   {
     name: 'unmap of several segments with foreign gaps',
@@ -182,6 +195,24 @@ const SCENARIOS: readonly Scenario[] = [
     },
     act: ({ heap }) => heap!.decommit(0, 4 * CHUNK),
     after: ({ mmapper, heap }) => assert.is(mmapper.stateAt(heap!.start), 'Quarantined'),
+  },
+  {
+    name: 'shared heap: commit of a single chunk',
+    pattern: 'M',
+    heap: true,
+    act: ({ heap }) => heap!.commit(CHUNK, 1),
+    after: ({ mmapper, heap }) => assert.is(mmapper.stateAt(heap!.start + CHUNK), 'Mapped'),
+  },
+  {
+    name: 'shared heap: decommit of a single chunk',
+    pattern: 'M',
+    heap: true,
+    prepare: ({ heap }) => {
+      heap!.commit(0, 3 * CHUNK)
+      heap!.bytesView(0, 3 * CHUNK).fill(5)
+    },
+    act: ({ heap }) => heap!.decommit(CHUNK, CHUNK),
+    after: ({ mmapper, heap }) => assert.is(mmapper.stateAt(heap!.start + CHUNK), 'Quarantined'),
   },
   {
     name: 'shared heap: dispose',

@@ -27,6 +27,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
     'repair',
     'core',
     'ensure_mapped',
+    'single_chunk',
     'quarantine',
     'reserve',
     'pages',

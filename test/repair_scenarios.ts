@@ -50,6 +50,11 @@ function reserve(mmapper: Mmapper): SharedHeap {
 
 export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'map a reservation': { run: all },
+  'map chunk by chunk': {
+    run: (mmapper, start) => {
+      for (let chunk = 0; chunk < WINDOW; chunk++) mmapper.ensureMapped(start + chunk * CHUNK, PAGES)
+    },
+  },
   'map over several runs': {
     setUp: gaps,
     run: all,
@@ -102,6 +107,12 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     setUp: all,
     run: (mmapper, start) => mmapper.decommit(start + CHUNK, 4 * PAGES),
   },
+  'decommit chunk by chunk': {
+    setUp: (mmapper, start) => mmapper.ensureMapped(start, WINDOW * PAGES),
+    run: (mmapper, start) => {
+      for (let chunk = 0; chunk < WINDOW; chunk++) mmapper.decommit(start + chunk * CHUNK, PAGES)
+    },
+  },
   'decommit chunks with different pages': {
     setUp: mixed,
     run: (mmapper, start) => mmapper.decommit(start, WINDOW * PAGES),
@@ -129,6 +140,13 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     run: (_, __, heap) => {
       ;(heap as SharedHeap).commit(CHUNK, 6 * CHUNK)
       ;(heap as SharedHeap).decommit(2 * CHUNK, 3 * CHUNK)
+    },
+  },
+  'commit and decommit in a shared heap chunk by chunk': {
+    prepare: mmapper => mmapper.reserveSharedHeap(8 * CHUNK),
+    run: (_, __, heap) => {
+      for (let chunk = 0; chunk < 6; chunk++) (heap as SharedHeap).commit(chunk * CHUNK, CHUNK)
+      for (let chunk = 1; chunk < 4; chunk++) (heap as SharedHeap).decommit(chunk * CHUNK, CHUNK)
     },
   },
   'decommit in a heap without guard': {

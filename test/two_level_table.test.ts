@@ -2,7 +2,7 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { BYTES_IN_UNIT, CHUNKS_PER_SLAB, Word } from '../lib/layout.js'
+import { BYTES_IN_UNIT, CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB, Word } from '../lib/layout.js'
 import { type TableParts, TwoLevelTable } from '../lib/two_level_table.js'
 
 const SLAB = CHUNKS_PER_SLAB
@@ -54,7 +54,11 @@ class Pair {
 
   fill(start: number, limit: number, value: number): void {
     assert.ok(this.table.prepare(start, limit))
-    this.table.fill(start, limit, value)
+    const { words } = this.parts
+    const hasCell = words[start >>> LOG_CHUNKS_PER_SLAB]! < 0
+    assert.is(this.table.cellAt(start), hasCell ? this.model[start] : 0)
+    if (hasCell && limit - start === 1) this.table.storeCell(start, value)
+    else this.table.fill(start, limit, value)
     this.model.fill(value, start, limit)
   }
 

@@ -198,6 +198,47 @@ test('whole chunks are taken as they are', () => {
   assert.is(geometry.osPages(3 * CHUNK, 4), 4 * BYTES_IN_PAGE)
 })
 
+test('a single chunk is told from several, and good arguments from bad ones', () => {
+  const address = fc.oneof(
+    fc.integer({ min: 0, max: 4 * CHUNK }),
+    fc.integer({ min: 0, max: 4 * PAGES }).map(page => page * 4096),
+  )
+  const size = fc.oneof(
+    fc.integer({ min: 0, max: 2 * PAGES + 1 }),
+    fc.constantFrom(1, PAGES - 1, PAGES, PAGES + 1),
+  )
+  const rangeOf = (call: () => { start: number; limit: number }): number => {
+    try {
+      const { start, limit } = call()
+      return limit - start === 1 ? start : -1
+    } catch {
+      return -1
+    }
+  }
+  fc.assert(
+    fc.property(address, size, (start, pages) => {
+      assert.is(
+        geometry.chunkAround(start, pages),
+        rangeOf(() => geometry.chunksAround(start, pages)),
+      )
+      assert.is(
+        geometry.wholeChunk(start, pages),
+        rangeOf(() => geometry.wholeChunks(start, pages)),
+      )
+    }),
+    { numRuns: 2000 },
+  )
+  assert.is(geometry.chunkAround(SPACE - 4096, 1), SPACE / CHUNK - 1)
+  assert.is(geometry.wholeChunk(SPACE - CHUNK, PAGES), SPACE / CHUNK - 1)
+  assert.is(geometry.chunkAround(SPACE - 4096, 2), -1)
+  for (const [, value] of [...NOT_NUMBERS, ...NOT_INTEGERS]) {
+    for (const call of ['chunkAround', 'wholeChunk'] as const) {
+      assert.is(geometry[call](value as number, PAGES), -1)
+      assert.is(geometry[call](CHUNK, value as number), -1)
+    }
+  }
+})
+
 test('checkInteger takes the bounds and nothing beyond them', () => {
   assert.is(checkInteger('n', 16, 16, 30), 16)
   assert.is(checkInteger('n', 30, 16, 30), 30)
