@@ -5,7 +5,8 @@
  */
 import { CATEGORIES } from './entry.js'
 import { MmapperError } from './errors.js'
-import { BYTES_IN_NAME, MOST_ANNOTATIONS, type SharedLayout, Word } from './layout.js'
+import { BYTES_IN_NAME, MOST_ANNOTATIONS, type SharedLayout } from './layout.js'
+import * as Word from './word.js'
 
 interface Known {
   readonly id: number

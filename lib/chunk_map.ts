@@ -26,10 +26,12 @@ import {
   withTable,
 } from './entry.js'
 import { MmapperError } from './errors.js'
-import { CHUNKS_PER_SLAB, Num, type SharedLayout, Word } from './layout.js'
+import { CHUNKS_PER_SLAB, type SharedLayout } from './layout.js'
+import * as Num from './num.js'
 import { PageTables } from './page_tables.js'
 import type { ChunkRange } from './range.js'
 import { TwoLevelTable } from './two_level_table.js'
+import * as Word from './word.js'
 
 const ALL_BITS = -1
 

@@ -10,7 +10,7 @@ import { ensureMapped } from './ensure_mapped.js'
 import { MAPPED, STATE_MASK, stateName } from './entry.js'
 import { invalidArgType, outOfRange } from './errors.js'
 import { inspectMmapper } from './inspect.js'
-import { SharedLayout, Word } from './layout.js'
+import { SharedLayout } from './layout.js'
 import { libcSyscalls, type Syscalls } from './libc.js'
 import { markAsMapped } from './mark.js'
 import type { Discrepancy, Mmapper, MmapperHandle, MmapperOptions, MmapperStats, Run } from './mmapper.js'
@@ -33,6 +33,7 @@ import {
   type Geometry,
   type MapOptions,
 } from './validate.js'
+import * as Word from './word.js'
 
 const DEFAULT_LOG_GRANULARITY = 22
 const DEFAULT_LOG_MAPPABLE_BYTES = 48

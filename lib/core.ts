@@ -30,10 +30,11 @@ import { type Diagnosis, diagnose, errnoName } from './diagnosis.js'
 import { annotationOf, COUNT_MAPPED, HUGE } from './entry.js'
 import { invalidArgType, MapStateError, MmapError, MmapperError, ViewInUseError } from './errors.js'
 import { HeapTable } from './heap_table.js'
-import { Intent } from './intent.js'
-import { Num, type SharedLayout, Word } from './layout.js'
+import * as Intent from './intent.js'
+import type { SharedLayout } from './layout.js'
 import type { Syscalls } from './libc.js'
 import { LocalViews } from './local_views.js'
+import * as Num from './num.js'
 import { OsMemory, osPageSize } from './os_memory.js'
 import type { MapState } from './policy.js'
 import { OS_THREADS } from './proc.js'
@@ -45,6 +46,7 @@ import { SyscallTrace } from './syscall_trace.js'
 import { ThreadTable } from './thread_table.js'
 import { Geometry } from './validate.js'
 import { ViewTable } from './view_table.js'
+import * as Word from './word.js'
 
 /** A refusal by the OS, before it has become an error. */
 export interface Refusal extends ByteRange {
@@ -126,7 +128,7 @@ export class MapperCore {
     }
   }
 
-  begin(kind: Intent, { start, limit }: ChunkRange, protection = 0, annotation = 0): void {
+  begin(kind: Intent.Kind, { start, limit }: ChunkRange, protection = 0, annotation = 0): void {
     const words = this.#words
     const numbers = this.#numbers
     numbers[Num.IntentStart] = start

@@ -29,8 +29,8 @@ import {
   UNMAPPED,
   withState,
 } from './entry.js'
-import { Intent } from './intent.js'
-import { Num } from './layout.js'
+import * as Intent from './intent.js'
+import * as Num from './num.js'
 import { hasUnknown, spanning } from './page_runs.js'
 import { MapState, MmapProtection, MmapStrategy } from './policy.js'
 import { type ChunkRange, partOf } from './range.js'

@@ -4,9 +4,9 @@
  */
 import type { MapperCore } from './core.js'
 import { MmapperError, ViewInUseError } from './errors.js'
-import { Word } from './layout.js'
 import { clearSlot, sweepDeadThreads } from './sweep.js'
 import { unmapHeld } from './unmap.js'
+import * as Word from './word.js'
 
 export function dispose(core: MapperCore): void {
   const { words } = core.layout

@@ -22,8 +22,8 @@ import {
   withAnnotation,
   withState,
 } from './entry.js'
-import { Intent } from './intent.js'
-import { Num } from './layout.js'
+import * as Intent from './intent.js'
+import * as Num from './num.js'
 import { spanning } from './page_runs.js'
 import { HugePageSupport, MmapProtection, MmapStrategy } from './policy.js'
 import { type ByteRange, type ChunkRange, partOf } from './range.js'
@@ -48,7 +48,7 @@ export function ensureMapped(core: MapperCore, range: ChunkRange, options: MapOp
     core.settleHeaps('map', range)
     const mapping = mappingOf(core, options)
     if (!plan(core, range)) return
-    core.begin(Intent.Map, range, mapping.prot, mapping.annotation)
+    core.begin(Intent.EnsureMapped, range, mapping.prot, mapping.annotation)
     for (let at = range.start; at < range.limit; ) {
       const entry = map.entryAt(at)
       const end = map.runLimit(at, range.limit, RUN_MASK)

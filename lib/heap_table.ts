@@ -5,8 +5,9 @@
  * alive holds. All under the lock.
  */
 import { MmapperError } from './errors.js'
-import { MOST_HEAPS, type SharedLayout, Word } from './layout.js'
+import { MOST_HEAPS, type SharedLayout } from './layout.js'
 import type { ChunkRange } from './range.js'
+import * as Word from './word.js'
 
 const WORDS_PER_HEAP = 4
 

@@ -1,13 +1,24 @@
-/** What the holder of the lock is doing; see `core.ts` for when it is recorded, `repair.ts` for its use. */
-export const Intent = {
-  None: 0,
-  Map: 1,
-  Quarantine: 2,
-  QuarantineAnywhere: 3,
-  Decommit: 4,
-  Unmap: 5,
-  Protect: 6,
-  Mark: 7,
-  Lend: 8,
-} as const
-export type Intent = (typeof Intent)[keyof typeof Intent]
+/**
+ * What the holder of the lock is doing; see `core.ts` for when it is recorded, `repair.ts` for its use. To be used as
+ * `Intent.X` by `import * as Intent`; imports nothing, see `entry_bits.ts`.
+ */
+export const None = 0
+export const EnsureMapped = 1
+export const Quarantine = 2
+export const QuarantineAnywhere = 3
+export const Decommit = 4
+export const Unmap = 5
+export const Protect = 6
+export const Mark = 7
+export const Lend = 8
+
+export type Kind =
+  | typeof None
+  | typeof EnsureMapped
+  | typeof Quarantine
+  | typeof QuarantineAnywhere
+  | typeof Decommit
+  | typeof Unmap
+  | typeof Protect
+  | typeof Mark
+  | typeof Lend

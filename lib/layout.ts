@@ -3,8 +3,8 @@
  * Atomics operation four times slower), reserved lazily by the OS, touched only where used.
  *
  * ```
- *   words       Int32    the lock, the intent in progress, table sizes        (Word)
- *   numbers     Float64  configuration, totals, counters                      (Num)
+ *   words       Int32    the lock, the intent in progress, table sizes        (word.ts)
+ *   numbers     Float64  configuration, totals, counters                      (num.ts)
  *   threads     who is attached: OS thread id, start time, worker id, generation, number of views
  *   totals      chunks by annotation
  *   heaps       engine-owned ranges and which threads hold their buffer
@@ -18,6 +18,9 @@
  * Everything but the first-level words, the slabs, the lock and the thread table is read and written only
  * by the holder of the lock.
  */
+
+import * as Num from './num.js'
+import * as Word from './word.js'
 
 export const LOG_CHUNKS_PER_SLAB = 13
 /** A slab is the second-level table: at the default granularity it covers 32 GiB. */
@@ -39,54 +42,8 @@ const MAGIC = 0x6d6d6170
 const LAYOUT_VERSION = 1
 const LOG_BYTES_IN_PAGE = 12
 
-/** Indices into `words`. The lock's words are on cache lines of their own. */
-export const Word = {
-  Magic: 0,
-  Version: 1,
-  LogGranularity: 2,
-  LogMappableBytes: 3,
-  Disposed: 4,
-  /** 0 not yet known, 1 the kernel takes names, 2 it does not. */
-  Naming: 5,
-  NextUnit: 6,
-  NextTable: 7,
-  FreeTables: 8,
-  ViewLimit: 9,
-  HeapLimit: 11,
-  AnnotationLimit: 12,
-  ThreadLimit: 13,
-  /** The creator's ticket. */
-  Creator: 14,
-  /** 0 free, else the owner's ticket (`thread_table.ts`), with `CONTENDED` while somebody waits. */
-  Lock: 16,
-  /** 0, or the ticket of a waiter to whom the next turn belongs. */
-  Priority: 32,
-  /** What the lock's holder is about to do: 0 nothing, else an `Intent`. */
-  IntentKind: 48,
-  IntentProtection: 49,
-  IntentAnnotation: 50,
-} as const
 const WORDS = 64
 
-/** Indices into `numbers`. */
-export const Num = {
-  MaxMappedBytes: 0,
-  PeakMappedBytes: 1,
-  Recoveries: 2,
-  Discards: 3,
-  IntentStart: 4,
-  IntentLimit: 5,
-  IntentBytes: 6,
-  /** The chunk before which all system calls have been made. */
-  IntentDone: 7,
-  /** Chunks by category: mapped, quarantined, foreign (see `entry.ts`). */
-  Totals: 8,
-  /** Where the OS placed the last reservation, and the highest end of any. */
-  PlacedStart: 12,
-  PlacedTop: 13,
-  /** Calls made, in the order of `SYSCALL_NAMES`. */
-  Syscalls: 16,
-} as const
 const NUMBERS = 32
 
 export interface LayoutOptions {

@@ -5,7 +5,7 @@
 import type { MapperCore } from './core.js'
 import { HUGE, LENT, protectionCode, QUARANTINED, SOFT, withAnnotation, withState } from './entry.js'
 import { invalidArgType, outOfRange } from './errors.js'
-import { Intent } from './intent.js'
+import * as Intent from './intent.js'
 import { addressOf, longestBuffer } from './libc.js'
 import { HugePageSupport, MmapProtection, MmapStrategy } from './policy.js'
 import { BYTES_IN_PAGE, formatAddress, formatBytes } from './range.js'

@@ -1,7 +1,7 @@
 /** any → Mapped, for memory that somebody else has mapped: foreign where it was Unmapped. No system call. */
 import type { MapperCore } from './core.js'
 import { ANY, FOREIGN, MAPPED, QUARANTINED, STATE_MASK, UNMAPPED, withState } from './entry.js'
-import { Intent } from './intent.js'
+import * as Intent from './intent.js'
 import type { ChunkRange } from './range.js'
 
 export function markAsMapped(core: MapperCore, range: ChunkRange): void {

@@ -15,11 +15,13 @@
  * Sources: mmap(2), munmap(2), mprotect(2), madvise(2), prctl(2), mincore(2); mm/mmap.c of Linux.
  */
 import { protectionCode } from './entry.js'
-import { Num, type SharedLayout, Word } from './layout.js'
+import type { SharedLayout } from './layout.js'
 import { PLATFORM, SYSCALL_NAMES, type Syscalls, unsupportedPlatform } from './libc.js'
+import * as Num from './num.js'
 import type { PlatformConstants } from './platform/constants.js'
 import type { MemoryAdvice, MmapStrategy } from './policy.js'
 import { BYTES_IN_PAGE, type ByteRange } from './range.js'
+import * as Word from './word.js'
 
 /** System calls made, by name. */
 export type SyscallCounts = Record<(typeof SYSCALL_NAMES)[number], number>

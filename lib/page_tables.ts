@@ -6,7 +6,8 @@
  * With them the mapper knows what every page was before a failing `mprotect`, and the audit knows what
  * every page should be. All under the lock.
  */
-import { type SharedLayout, Word } from './layout.js'
+import type { SharedLayout } from './layout.js'
+import * as Word from './word.js'
 
 export class PageTables {
   readonly #words: Int32Array

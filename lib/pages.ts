@@ -9,7 +9,7 @@ import { adoptFromOs } from './adopt.js'
 import type { MapperCore } from './core.js'
 import { ANY, FOREIGN, HUGE, MAPPED, NO_ACCESS, protectionCode, STATE_MASK, stateName } from './entry.js'
 import { invalidArgValue, outOfRange } from './errors.js'
-import { Intent } from './intent.js'
+import * as Intent from './intent.js'
 
 import { longestBuffer } from './libc.js'
 import { hasUnknown } from './page_runs.js'

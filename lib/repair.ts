@@ -56,14 +56,15 @@ import {
   withAnnotation,
   withState,
 } from './entry.js'
-import { Intent } from './intent.js'
-import { Num, Word } from './layout.js'
+import * as Intent from './intent.js'
 import { markRuns } from './mark.js'
+import * as Num from './num.js'
 import { detachUnreachable } from './page_runs.js'
 import { mappingsWithin, type OsMapping, readMaps } from './proc.js'
 import type { ChunkRange } from './range.js'
 import { forgetHeapAt } from './sweep.js'
 import { giveBack } from './unmap.js'
+import * as Word from './word.js'
 
 export function repair(core: MapperCore): void {
   const { words, numbers } = core.layout
@@ -71,7 +72,7 @@ export function repair(core: MapperCore): void {
   core.map.recount()
   const range = { start: numbers[Num.IntentStart]!, limit: numbers[Num.IntentLimit]! }
   switch (words[Word.IntentKind]) {
-    case Intent.Map:
+    case Intent.EnsureMapped:
       repairMap(core, range, MAPPED)
       break
     case Intent.Quarantine:

@@ -16,8 +16,8 @@ import {
   stateName,
 } from './entry.js'
 import { MmapperError } from './errors.js'
-import { Num } from './layout.js'
 import type { Discrepancy, MappedTotals, MmapperStats, Run } from './mmapper.js'
+import * as Num from './num.js'
 import { mappingsWithin, type OsMapping, readMaps } from './proc.js'
 import type { ChunkRange } from './range.js'
 

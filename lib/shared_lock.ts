@@ -28,7 +28,7 @@
  * users' runs under the lock.
  */
 import { MmapperError } from './errors.js'
-import { Word } from './layout.js'
+import * as Word from './word.js'
 
 const CONTENDED = 1 << 30
 const OWNER = CONTENDED - 1

@@ -34,8 +34,8 @@ import {
   STATE_MASK,
   withState,
 } from './entry.js'
-import { Intent } from './intent.js'
-import { Num } from './layout.js'
+import * as Intent from './intent.js'
+import * as Num from './num.js'
 import { HugePageSupport, MmapProtection, MmapStrategy } from './policy.js'
 import type { MapOptions } from './validate.js'
 
@@ -51,7 +51,7 @@ export function mapChunk(core: MapperCore, chunk: number, options: MapOptions): 
     if (!isKnown(core, chunk, options) || !core.hasAllowance(1)) return false
     const { protection } = options
     const prot = protection === undefined ? READ_WRITE : protectionCode(protection)
-    core.begin(Intent.Map, { start: chunk, limit: chunk + 1 }, prot)
+    core.begin(Intent.EnsureMapped, { start: chunk, limit: chunk + 1 }, prot)
     const { bytesInChunk } = core.geometry
     const errno = core.os.protect(chunk * bytesInChunk, bytesInChunk, prot)
     if (errno < 0) mappingFailed(core, { start: chunk, limit: chunk + 1 }, options, errno)

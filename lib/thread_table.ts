@@ -18,7 +18,8 @@
  * A ticket once read stays the name of that attachment, though its slot serves another thread by now.
  */
 import { MmapperError } from './errors.js'
-import { MOST_THREADS, type SharedLayout, Word } from './layout.js'
+import { MOST_THREADS, type SharedLayout } from './layout.js'
+import * as Word from './word.js'
 
 export interface ThreadIdentity {
   /** OS thread id; positive. */

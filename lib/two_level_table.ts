@@ -22,7 +22,8 @@
  * **Exhaustion.** `prepare` gets the units that a later `fill` needs, so a change that cannot be
  * recorded is refused before anything is done. Fills below it cannot fail.
  */
-import { CHUNK_IN_SLAB, CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB, Word } from './layout.js'
+import { CHUNK_IN_SLAB, CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB } from './layout.js'
+import * as Word from './word.js'
 
 export interface TableParts {
   readonly words: Int32Array

@@ -8,8 +8,9 @@
  * is never too low, and 0 means that there are none.
  */
 import { MmapperError } from './errors.js'
-import { MOST_VIEWS, type SharedLayout, Word } from './layout.js'
+import { MOST_VIEWS, type SharedLayout } from './layout.js'
 import type { ByteRange } from './range.js'
+import * as Word from './word.js'
 
 export interface SharedView extends ByteRange {
   readonly slot: number

@@ -4,7 +4,8 @@ import * as assert from 'uvu/assert'
 import { AnnotationTable } from '../lib/annotation_table.js'
 import { CATEGORIES, COUNT_FOREIGN, COUNT_MAPPED, COUNT_QUARANTINED } from '../lib/entry.js'
 import { MmapperError } from '../lib/errors.js'
-import { BYTES_IN_NAME, MOST_ANNOTATIONS, SharedLayout, Word } from '../lib/layout.js'
+import { BYTES_IN_NAME, MOST_ANNOTATIONS, SharedLayout } from '../lib/layout.js'
+import * as Word from '../lib/word.js'
 import { thrownBy } from './bad_input.js'
 
 function make(): { layout: SharedLayout; table: AnnotationTable } {

@@ -22,7 +22,9 @@ import {
   withState,
 } from '../lib/entry.js'
 import { MmapperError } from '../lib/errors.js'
-import { CHUNKS_PER_SLAB, Num, SharedLayout, Word } from '../lib/layout.js'
+import { CHUNKS_PER_SLAB, SharedLayout } from '../lib/layout.js'
+import * as Num from '../lib/num.js'
+import * as Word from '../lib/word.js'
 import { thrownBy } from './bad_input.js'
 import { Model, placesIn } from './chunk_map_model.js'
 

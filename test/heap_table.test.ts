@@ -3,7 +3,8 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { MmapperError } from '../lib/errors.js'
 import { HeapTable } from '../lib/heap_table.js'
-import { MOST_HEAPS, MOST_THREADS, SharedLayout, Word } from '../lib/layout.js'
+import { MOST_HEAPS, MOST_THREADS, SharedLayout } from '../lib/layout.js'
+import * as Word from '../lib/word.js'
 import { thrownBy } from './bad_input.js'
 
 function make(): HeapTable {

@@ -9,7 +9,19 @@ const root = join(import.meta.dirname, '../..')
 
 /** Every file of lib/, bottom-up: each imports only what is above it in this list. */
 const FLOORS: Readonly<Record<string, readonly string[]>> = {
-  cellar: ['range', 'errors', 'policy', 'annotation', 'entry_bits', 'entry', 'layout', 'intent', 'validate'],
+  cellar: [
+    'range',
+    'errors',
+    'policy',
+    'annotation',
+    'entry_bits',
+    'entry',
+    'word',
+    'num',
+    'layout',
+    'intent',
+    'validate',
+  ],
   'pure wing': [
     ...['shared_lock', 'two_level_table', 'page_tables', 'annotation_table', 'chunk_reader', 'chunk_map'],
     ...['thread_table', 'view_table', 'heap_table'],

@@ -8,10 +8,10 @@ import {
   MOST_ANNOTATIONS,
   MOST_TABLES,
   MOST_THREADS,
-  Num,
   SharedLayout,
-  Word,
 } from '../lib/layout.js'
+import * as Num from '../lib/num.js'
+import * as Word from '../lib/word.js'
 
 const LOG_GRANULARITIES = [16, 21, 22, 29, 30]
 const LOG_SPACES = [32, 33, 40, 47, 48]

@@ -11,8 +11,8 @@ import {
   type Mmapper,
   SharedHeap,
 } from '../lib/index.js'
-import { Word } from '../lib/layout.js'
 import { decommitChunk, mapChunk } from '../lib/single_chunk.js'
+import * as Word from '../lib/word.js'
 import { CHUNK, countingSyscalls, PAGES, WINDOW } from './os_tools.js'
 
 const FIRST = WINDOW / CHUNK

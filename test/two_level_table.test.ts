@@ -2,8 +2,9 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { BYTES_IN_UNIT, CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB, Word } from '../lib/layout.js'
+import { BYTES_IN_UNIT, CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB } from '../lib/layout.js'
 import { type TableParts, TwoLevelTable } from '../lib/two_level_table.js'
+import * as Word from '../lib/word.js'
 
 const SLAB = CHUNKS_PER_SLAB
 const ALL_BITS = -1

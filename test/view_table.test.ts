@@ -2,9 +2,10 @@ import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { MmapperError } from '../lib/errors.js'
-import { MOST_VIEWS, SharedLayout, Word } from '../lib/layout.js'
+import { MOST_VIEWS, SharedLayout } from '../lib/layout.js'
 import type { ByteRange } from '../lib/range.js'
 import { ViewTable } from '../lib/view_table.js'
+import * as Word from '../lib/word.js'
 import { thrownBy } from './bad_input.js'
 
 function make(): { layout: SharedLayout; table: ViewTable } {
