@@ -24,28 +24,37 @@ const shared = {
   packages: 'external',
   sourcemap: 'linked',
   logLevel: 'warning',
-  keepNames: true,
 }
 
 for (const folder of ['dist', 'build']) rmSync(folder, { recursive: true, force: true })
 
+const published = {
+  ...shared,
+  bundle: true,
+  // For a package below 60 kB: comments only where tools read them, in the declarations. Names stay and lines
+  // are short, so that stack traces can be read.
+  minifyWhitespace: true,
+  // Writes constants as literals where they are used; see lib/entry_bits.ts.
+  minifySyntax: true,
+  lineLimit: 110,
+  // The maps stay out of the package (the sources that they name are not in it either), so nothing links them.
+  sourcemap: 'external',
+  sourcesContent: false,
+  outdir: 'dist',
+}
+
+/** The command uses the library as any program does. Its file, and not a part that both share: that is one to load less. */
+const besideLibrary = {
+  name: 'beside the library',
+  setup: ({ onResolve }) =>
+    onResolve({ filter: /^\.\/index\.js$/, namespace: 'file' }, ({ importer }) =>
+      importer.endsWith('doctor.ts') ? { path: './index.js', external: true } : undefined,
+    ),
+}
+
 await Promise.all([
-  build({
-    ...shared,
-    bundle: true,
-    splitting: true,
-    // For a package below 60 kB: comments only where tools read them, in the declarations. Names stay and lines
-    // are short, so that stack traces can be read.
-    minifyWhitespace: true,
-    // Writes constants as literals where they are used; see lib/entry_bits.ts.
-    minifySyntax: true,
-    lineLimit: 110,
-    // The maps stay out of the package (the sources that they name are not in it either), so nothing links them.
-    sourcemap: 'external',
-    sourcesContent: false,
-    entryPoints: ['lib/index.ts', 'lib/cli.ts'].filter(file => existsSync(file)),
-    outdir: 'dist',
-  }),
+  build({ ...published, entryPoints: ['lib/index.ts'] }),
+  build({ ...published, entryPoints: ['lib/cli.ts'], plugins: [besideLibrary] }),
   build({
     ...shared,
     bundle: false,

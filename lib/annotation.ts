@@ -20,12 +20,19 @@ function checkPart(name: string, value: unknown): string {
   return value
 }
 
+/** Set by the class: a class that names itself would have another name in the bundle. */
+let make: (kind: string, ...parts: string[]) => MmapAnnotation
+
 /** A name for memory. Immutable; make one and keep it rather than one per call. */
 export class MmapAnnotation {
   /** As the kernel gets it: cleaned and cut to 79 bytes. */
   readonly name: string
   /** Objects made otherwise than here do not have it, whatever their prototype is. */
   readonly #isMade = true
+
+  static {
+    make = (kind, ...parts) => new this(kind, ...parts)
+  }
 
   private constructor(kind: string, ...parts: string[]) {
     this.name = clean([PREFIX, kind, ...parts].join(':'))
@@ -34,24 +41,24 @@ export class MmapAnnotation {
 
   /** `mmapper:space:NAME`: a space of the heap. */
   static space(name: string): MmapAnnotation {
-    return new MmapAnnotation('space', checkPart('name', name))
+    return make('space', checkPart('name', name))
   }
 
   /** `mmapper:sidemeta:SPACE:META`: side metadata of a space. */
   static sideMeta(space: string, meta: string): MmapAnnotation {
-    return new MmapAnnotation('sidemeta', checkPart('space', space), checkPart('meta', meta))
+    return make('sidemeta', checkPart('space', space), checkPart('meta', meta))
   }
 
   /** `mmapper:test:FILE:LINE`: memory of a test. */
   static test(file: string, line: number): MmapAnnotation {
     if (typeof line !== 'number') throw invalidArgType('line', 'a number', line)
     if (!Number.isSafeInteger(line) || line < 0) throw outOfRange('line', 'a non-negative integer', line)
-    return new MmapAnnotation('test', checkPart('file', file), String(line))
+    return make('test', checkPart('file', file), String(line))
   }
 
   /** `mmapper:misc:NAME`: anything else. */
   static misc(name: string): MmapAnnotation {
-    return new MmapAnnotation('misc', checkPart('name', name))
+    return make('misc', checkPart('name', name))
   }
 
   /** @internal */

@@ -100,7 +100,7 @@ export class ChunkStateMmapper implements Mmapper {
     const memory = typeof handle === 'object' && handle !== null ? handle.memory : undefined
     const layout = memory instanceof SharedArrayBuffer ? SharedLayout.open(memory) : undefined
     if (layout === undefined) throw invalidArgType('handle', "a mapper's handle", handle)
-    return new ChunkStateMmapper(options, { [ATTACH]: layout })
+    return attachTo(layout, options)
   }
 
   get handle(): MmapperHandle {
@@ -249,6 +249,11 @@ export class ChunkStateMmapper implements Mmapper {
     if (this.#core === undefined) throw disposedError()
     return this.#core
   }
+}
+
+/** Outside of the class: a class that names itself has another name in the bundle. */
+function attachTo(layout: SharedLayout, options: Pick<MmapperOptions, 'syscalls'>): ChunkStateMmapper {
+  return new ChunkStateMmapper(options, { [ATTACH]: layout })
 }
 
 function refuseDisposed(): never {

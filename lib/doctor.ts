@@ -1,13 +1,10 @@
 /** What this machine and this runtime can do, found by trying rather than by asking for versions. */
 import { constants } from 'node:buffer'
 import { release } from 'node:os'
-import { MmapAnnotation } from './annotation.js'
-import { ChunkStateMmapper } from './chunk_state_mmapper.js'
-import { coreOf } from './core.js'
+import { ChunkStateMmapper, libcSyscalls, MemoryAdvice, MmapAnnotation, type Mmapper } from './index.js'
 import { table } from './inspect.js'
-import { PLATFORM } from './libc.js'
-import { engineCanDetach } from './local_views.js'
-import { MemoryAdvice } from './policy.js'
+import type { PlatformConstants } from './platform/constants.js'
+import { platformConstants } from './platform/index.js'
 import { OS_THREADS, readMaps, readText } from './proc.js'
 import { BYTES_IN_PAGE, formatBytes } from './range.js'
 
@@ -28,7 +25,8 @@ export function examine(): Finding[] {
     { name: 'runtime', value: runtimeName() },
     { name: 'platform', value: `${process.platform}-${process.arch}, kernel ${release()}` },
   ]
-  if (PLATFORM === undefined) {
+  const platform = platformConstants(process.platform, process.arch)
+  if (platform === undefined) {
     return [...machine, fails('mapping', 'mmapper has no constants for this platform: see lib/platform')]
   }
   const mmapper = new ChunkStateMmapper()
@@ -37,21 +35,20 @@ export function examine(): Finding[] {
       annotation: MmapAnnotation.misc('doctor'),
     })
     mmapper.ensureMapped(start, mmapper.granularity / BYTES_IN_PAGE)
-    const { geometry } = coreOf(mmapper)
     return [
       ...machine,
       works('mapping', `${formatBytes(mmapper.granularity)} mapped`),
-      { name: 'page size', value: formatBytes(geometry.bytesInOsPage) },
-      naming(mmapper),
+      { name: 'page size', value: formatBytes(libcSyscalls().sysconf(platform.SC_PAGESIZE)) },
+      naming(),
       hugePages(),
       overcommit(),
       mapCount(),
       { name: 'largest view', value: `${formatBytes(constants.MAX_LENGTH)} (buffer.constants.MAX_LENGTH)` },
       largestSharedHeap(mmapper),
-      detaching(start),
+      detaching(mmapper, start),
       liveness(),
       auditing(mmapper),
-      ...advice(mmapper),
+      ...advice(platform),
     ]
   } finally {
     mmapper[Symbol.dispose]()
@@ -66,10 +63,10 @@ export function runtimeName(versions: NodeJS.ProcessVersions = process.versions)
   return `Node ${versions.node}`
 }
 
-function naming(mmapper: ChunkStateMmapper): Finding {
+function naming(): Finding {
   const name = 'names in /proc/PID/maps'
   const shown = (readMaps() ?? []).some(mapping => mapping.name === '[anon:mmapper:misc:doctor]')
-  if (coreOf(mmapper).os.canName && shown) return works(name, 'shown by the kernel')
+  if (shown) return works(name, 'shown by the kernel')
   return fails(name, 'not in this kernel (CONFIG_ANON_VMA_NAME); the mapper itself keeps them')
 }
 
@@ -98,7 +95,7 @@ function mapCount(): Finding {
 }
 
 /** The runtime's own limit first, then ever smaller powers of two, until one is granted. */
-function largestSharedHeap(mmapper: ChunkStateMmapper): Finding {
+function largestSharedHeap(mmapper: Mmapper): Finding {
   const name = 'largest shared heap'
   const sizes = [constants.MAX_LENGTH - 2 * mmapper.granularity]
   for (let log = 47; log >= 24; log--) sizes.push(2 ** log)
@@ -113,9 +110,11 @@ function largestSharedHeap(mmapper: ChunkStateMmapper): Finding {
   return fails(name, 'this runtime refuses growable SharedArrayBuffers of 16 MiB')
 }
 
-function detaching(memory: number): Finding {
+function detaching(mmapper: Mmapper, start: number): Finding {
   const name = 'detachable views'
-  if (engineCanDetach(memory)) return works(name, 'yes: decommit and unmap take views along')
+  const view = mmapper.view(start, 1)
+  mmapper.releaseView(view)
+  if (view.byteLength === 0) return works(name, 'yes: decommit and unmap take views along')
   return fails(name, 'no: call releaseView before decommit, unmap and dispose')
 }
 
@@ -126,7 +125,7 @@ function liveness(): Finding {
   return fails(name, 'not known: a thread that dies inside a call blocks the others')
 }
 
-function auditing(mmapper: ChunkStateMmapper): Finding {
+function auditing(mmapper: Mmapper): Finding {
   const name = 'audit'
   try {
     const { length } = mmapper.audit()
@@ -136,13 +135,15 @@ function auditing(mmapper: ChunkStateMmapper): Finding {
   }
 }
 
-function advice(mmapper: ChunkStateMmapper): Finding[] {
-  const { os } = coreOf(mmapper)
-  return Object.values(MemoryAdvice).map(name =>
-    os.probe(name) === 0
+/** An empty range shows what the kernel knows. */
+function advice({ advice }: PlatformConstants): Finding[] {
+  const { madvise } = libcSyscalls()
+  return Object.values(MemoryAdvice).map(name => {
+    const number = advice[name]
+    return number !== undefined && madvise(0, 0, number) === 0
       ? works(`advice ${name}`, 'supported')
-      : fails(`advice ${name}`, 'not in this kernel'),
-  )
+      : fails(`advice ${name}`, 'not in this kernel')
+  })
 }
 
 /** A table: a mark, what, and what was found. */

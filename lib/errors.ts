@@ -34,11 +34,8 @@ export class MapStateError extends Error {
     this.bytes = range.bytes
     this.state = state
   }
-
-  static {
-    MapStateError.prototype.name = 'MapStateError'
-  }
 }
+MapStateError.prototype.name = 'MapStateError'
 
 export interface MmapErrorDetails {
   readonly action: string
@@ -93,11 +90,8 @@ export class MmapError extends Error {
     this.reason = reason
     if (partial !== undefined) this.partial = partial
   }
-
-  static {
-    MmapError.prototype.name = 'MmapError'
-  }
 }
+MmapError.prototype.name = 'MmapError'
 
 function formatWhere(address: Address | undefined, bytes: number): string {
   if (address !== undefined) return formatRange({ start: address, bytes })
@@ -126,11 +120,8 @@ export class ViewInUseError extends Error {
     )
     this.views = views
   }
-
-  static {
-    ViewInUseError.prototype.name = 'ViewInUseError'
-  }
 }
+ViewInUseError.prototype.name = 'ViewInUseError'
 
 export type MmapperErrorCode =
   | 'ERR_MMAPPER_DISPOSED'
@@ -147,11 +138,8 @@ export class MmapperError extends Error {
     super(message)
     this.code = code
   }
-
-  static {
-    MmapperError.prototype.name = 'MmapperError'
-  }
 }
+MmapperError.prototype.name = 'MmapperError'
 
 /** Gives an argument error Node's `code` and the heading Node prints. */
 function withCode<E extends Error>(error: E, code: string): E & { code: string } {

@@ -46,6 +46,15 @@ function printAs<T extends object>(object: T, text: () => string): T {
   return Object.defineProperty(object, INSPECT, { value: text, configurable: true })
 }
 
+/** Set by the class: a class that names itself would have another name in the bundle. */
+let make: (
+  core: MapperCore,
+  heap: number,
+  place: SharedHeapHandle,
+  options: MapOptions,
+  isReserver: boolean,
+) => SharedHeap
+
 export class SharedHeap {
   /** Post it to any worker. Its length is fixed. */
   readonly buffer: SharedArrayBuffer
@@ -62,8 +71,11 @@ export class SharedHeap {
   readonly #isReserver: boolean
   #isDisposed = false
 
-  /** @internal Made by `reserveSharedHeap` and `SharedHeap.attach`. */
-  constructor(
+  static {
+    make = (...parts) => new this(...parts)
+  }
+
+  private constructor(
     core: MapperCore,
     heap: number,
     place: SharedHeapHandle,
@@ -103,7 +115,7 @@ export class SharedHeap {
       const heap = core.heaps.find(range)
       if (heap < 0) throw disposedError('shared heap')
       core.heaps.hold(heap, core.slot)
-      return new SharedHeap(core, heap, place, {}, false)
+      return make(core, heap, place, {}, false)
     } finally {
       core.leave()
     }
@@ -313,5 +325,5 @@ function checkHandle(handle: SharedHeapHandle, bytesInChunk: number): SharedHeap
 /** @internal Reserves; see `SharedHeap`. */
 export function reserveSharedHeap(core: MapperCore, bytes: number, options: SharedHeapOptions): SharedHeap {
   const place = placeHeap(core, bytes)
-  return new SharedHeap(core, lend(core, place, options), place, options, true)
+  return make(core, lend(core, place, options), place, options, true)
 }

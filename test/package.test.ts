@@ -102,6 +102,16 @@ test('it works from an ES module', () => {
   assert.is(node('use.mjs'), USED)
 })
 
+test('its classes and functions have the names by which they are exported', () => {
+  write(
+    'names.mjs',
+    `import * as exports from 'mmapper'
+    const functions = Object.entries(exports).filter(([, value]) => typeof value === 'function')
+    console.log(functions.length > 8, functions.filter(([name, value]) => value.name !== name).map(([name]) => name))`,
+  )
+  assert.is(node('names.mjs'), 'true []\n')
+})
+
 test('it works from CommonJS', () => {
   write('use.cjs', `const { createMmapper, MmapAnnotation } = require('mmapper')\n${USE}`)
   assert.is(node('use.cjs'), USED)
