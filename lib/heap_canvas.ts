@@ -12,7 +12,7 @@ import {
   summaryOf,
   totalsOf,
 } from './heap_regions.js'
-import { PATTERNS, STYLE, shade } from './heap_style.js'
+import { patterns, STYLE, shade } from './heap_style.js'
 import { CHUNKS_PER_SLAB } from './layout.js'
 import type { Mmapper, Run } from './mmapper.js'
 import { type ByteRange, formatBytes, formatRange } from './range.js'
@@ -285,7 +285,7 @@ export class HeapCanvas {
         'aria-label': label,
       },
       element('style', {}, STYLE),
-      PATTERNS,
+      patterns(),
       element('rect', { ...size, fill: '#FFFFFF' }),
       `\n${this.#parts.join('\n')}\n`,
     )

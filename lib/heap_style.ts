@@ -28,12 +28,14 @@ function stripes(id: string, ground: string, colour: string): string {
 }
 
 /** What the styles refer to. */
-export const PATTERNS = element(
-  'defs',
-  {},
-  stripes('foreign', '#E8C3D6', '#CC79A7'),
-  stripes('unmeasured', '#99C7E0', '#0072B2'),
-)
+export function patterns(): string {
+  return element(
+    'defs',
+    {},
+    stripes('foreign', '#E8C3D6', '#CC79A7'),
+    stripes('unmeasured', '#99C7E0', '#0072B2'),
+  )
+}
 
 /** Almost white for nothing resident, full colour for all, in 21 steps. */
 export function shade(part: number): number {

@@ -25,23 +25,30 @@ type Channel = import('node:diagnostics_channel').Channel
 
 export class SyscallTrace {
   readonly #plain: Syscalls
-  readonly #traced: Syscalls
+  /** Made for the first listener. */
+  #traced: Syscalls | undefined
   readonly #channel: Channel
   #messages: SyscallMessage[] = []
 
   constructor(plain: Syscalls) {
     this.#plain = plain
     this.#channel = process.getBuiltinModule('node:diagnostics_channel').channel(SYSCALL_CHANNEL)
-    // By name, and called on their object: injected ones may be methods of a class.
-    const names = [...SYSCALL_NAMES, 'sysconf'] as const
-    this.#traced = Object.fromEntries(
-      names.map(name => [name, this.#wrap(name, plain[name].bind(plain))]),
-    ) as unknown as Syscalls
   }
 
   /** The calls to make now: traced ones if somebody listens. */
   get syscalls(): Syscalls {
-    return this.#channel.hasSubscribers ? this.#traced : this.#plain
+    if (!this.#channel.hasSubscribers) return this.#plain
+    this.#traced ??= this.#wrapAll()
+    return this.#traced
+  }
+
+  #wrapAll(): Syscalls {
+    // By name, and called on their object: injected ones may be methods of a class.
+    const plain = this.#plain
+    const names = [...SYSCALL_NAMES, 'sysconf'] as const
+    return Object.fromEntries(
+      names.map(name => [name, this.#wrap(name, plain[name].bind(plain))]),
+    ) as unknown as Syscalls
   }
 
   get pending(): boolean {
