@@ -5,7 +5,7 @@
  * `--results` it also writes test/bench/results.md and test/bench/reserve.svg.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { writeFileSync } from 'node:fs'
+import { rmSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -15,7 +15,7 @@ import { hotPaths } from './hot_paths.js'
 import { mapping } from './mapping.js'
 import { CLOCK } from './measure.js'
 import { plot } from './plot.js'
-import { reads } from './reads.js'
+import { type Native, reads } from './reads.js'
 import type { Reservations } from './reserve.js'
 import { formatRows } from './rows.js'
 import { startUp } from './start_up.js'
@@ -31,15 +31,16 @@ machine only ratios mean something.
 `
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 
-/** C's figures of this run; none where there is no compiler. */
-function native(): Readonly<Record<string, number>> {
-  const binary = join(tmpdir(), `mmapper-reference-${process.pid}`)
+/** Works in C, in turn with ours; none where there is no compiler. */
+function compileNative(binary: string): Native {
   try {
     execFileSync('cc', ['-O2', '-pthread', '-o', binary, join(root, 'test/bench/reference.c')])
-    return JSON.parse(execFileSync(binary, { encoding: 'utf8' })) as Record<string, number>
   } catch {
-    return {}
+    return () => []
   }
+  return name => [
+    { name: 'C', nanoseconds: () => Number(execFileSync(binary, [name], { encoding: 'utf8' })) },
+  ]
 }
 
 function reservations(): Reservations {
@@ -56,9 +57,11 @@ function reservations(): Reservations {
 }
 
 const begun = performance.now()
-const inC = native()
+const binary = join(tmpdir(), `mmapper-reference-${process.pid}`)
+const native = compileNative(binary)
 const reserved = reservations()
-const rows = [...reads(inC), await threads(), ...reserved.rows, ...mapping(), startUp(), ...buffers()]
+const rows = [...reads(native), await threads(), ...reserved.rows, ...mapping(), startUp(), ...buffers()]
+rmSync(binary, { force: true })
 const hot = hotPaths()
 const seconds = (performance.now() - begun) / 1000
 
@@ -85,7 +88,6 @@ const result = {
   load,
   seconds,
   rows,
-  native: inC,
   reservations: reserved.points,
   hotPaths: hot,
 }

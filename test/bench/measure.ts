@@ -20,6 +20,12 @@ export interface Work {
   readonly after?: () => void
 }
 
+/** A work of another program, which measures itself: nanoseconds an operation. */
+export interface NativeWork {
+  readonly name: string
+  readonly nanoseconds: () => number
+}
+
 export interface Measured {
   readonly name: string
   /** Nanoseconds an operation. */
@@ -33,7 +39,9 @@ export function median(values: readonly number[]): number {
   return sorted[sorted.length >> 1] ?? Number.NaN
 }
 
-export function compare(works: readonly Work[], { rounds = 7, samples = 9 } = {}): Measured[] {
+const isNative = (work: Work | NativeWork): work is NativeWork => 'nanoseconds' in work
+
+export function compare(works: readonly (Work | NativeWork)[], { rounds = 7, samples = 9 } = {}): Measured[] {
   const bench = new Bench({
     time: 0,
     iterations: samples,
@@ -43,7 +51,9 @@ export function compare(works: readonly Work[], { rounds = 7, samples = 9 } = {}
     subtractTimerOverhead: true,
     ...(CLOCK === 'cpu' ? { now: threadTime } : {}),
   })
-  for (const { name, run, before, after } of works) {
+  for (const work of works) {
+    if (isNative(work)) continue
+    const { name, run, before, after } = work
     bench.add(name, run, {
       // Else each run begins with a call outside the hooks, to see whether it is asynchronous.
       async: false,
@@ -56,10 +66,8 @@ export function compare(works: readonly Work[], { rounds = 7, samples = 9 } = {}
   for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
     bench.runSync()
     if (round < 0) continue
-    for (const [index, { name, operations }] of works.entries()) {
-      const result = bench.getTask(name)!.result
-      if (!('latency' in result)) throw new Error(`${name}: ${result.state}`)
-      const nanoseconds = result.latency.samples!.map(sample => (sample * 1e6) / operations)
+    for (const [index, work] of works.entries()) {
+      const nanoseconds = isNative(work) ? [work.nanoseconds()] : samplesOf(bench, work)
       all[index]!.push(...nanoseconds)
       rounded[index]!.push(median(nanoseconds))
     }
@@ -69,4 +77,10 @@ export function compare(works: readonly Work[], { rounds = 7, samples = 9 } = {}
     nanoseconds: median(all[index]!),
     ratio: median(rounded[index]!.map((time, round) => rounded[0]![round]! / time)),
   }))
+}
+
+function samplesOf(bench: Bench, { name, operations }: Work): number[] {
+  const { result } = bench.getTask(name)!
+  if (!('latency' in result)) throw new Error(`${name}: ${result.state}`)
+  return result.latency.samples!.map(sample => (sample * 1e6) / operations)
 }

@@ -1,10 +1,11 @@
 // The same work in C: a lock-free two-level lookup, ensureMapped under a mutex as MMTk's, and the bare system
-// calls. Prints one JSON object of nanoseconds an operation, medians of 15.
+// calls. Prints the nanoseconds an operation of the work named by the argument takes, the median of 15.
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 
@@ -52,7 +53,7 @@ static int by_value(const void *a, const void *b) {
 }
 
 #define MEASURE(name, operations, before, body, after)                 \
-  do {                                                                 \
+  if (strcmp(argv[1], name) == 0) {                                    \
     double samples[ROUNDS];                                            \
     for (int round = 0; round < ROUNDS; round++) {                     \
       before;                                                          \
@@ -62,12 +63,11 @@ static int by_value(const void *a, const void *b) {
       after;                                                           \
     }                                                                  \
     qsort(samples, ROUNDS, sizeof(double), by_value);                  \
-    printf("%s\"%s\": %.2f", separator, name, samples[ROUNDS / 2]);    \
-    separator = ", ";                                                  \
-  } while (0)
+    printf("%.2f\n", samples[ROUNDS / 2]);                              \
+  }
 
-int main(void) {
-  const char *separator = "{";
+int main(int argc, char **argv) {
+  if (argc != 2) return 2;
   for (int i = 0; i < 8; i++) {
     slabs[(BASE >> 35) + i] = states[i];
     for (int j = 0; j < 8192; j++) states[i][j] = 2;
@@ -86,7 +86,6 @@ int main(void) {
   MEASURE("mprotect", 1024, at = mmap(0, four, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), for (int i = 0; i < 1024; i++) mprotect(at + i * CHUNK, CHUNK, PROT_READ | PROT_WRITE), munmap(at, four));
   MEASURE("gaps", 512, { at = mmap(0, four, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); for (int i = 0; i < 1024; i += 2) mprotect(at + i * CHUNK, CHUNK, PROT_READ | PROT_WRITE); }, for (int i = 1; i < 1024; i += 2) mprotect(at + i * CHUNK, CHUNK, PROT_READ | PROT_WRITE), munmap(at, four));
   MEASURE("decommit", 1024, at = mmap(0, four, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), for (int i = 0; i < 1024; i++) mmap(at + i * CHUNK, CHUNK, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), munmap(at, four));
-  puts("}");
   sink = hits;
   return 0;
 }

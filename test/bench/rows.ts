@@ -1,5 +1,5 @@
 /** A line of the table, and how lines are made, printed and held against their targets. */
-import { compare, type Work } from './measure.js'
+import { compare, type NativeWork, type Work } from './measure.js'
 
 export interface Row {
   readonly work: string
@@ -20,7 +20,7 @@ interface Options {
 }
 
 /** Measures the first work against the others. */
-export function measureRow(work: string, works: readonly Work[], options: Options): Row {
+export function measureRow(work: string, works: readonly (Work | NativeWork)[], options: Options): Row {
   const { rounds = 7, samples = 9, ...rest } = options
   const [ours, ...others] = compare(works, { rounds, samples })
   return {
