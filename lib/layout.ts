@@ -20,31 +20,27 @@
  */
 
 import * as Num from './num.js'
+import {
+  BYTES_IN_NAME,
+  BYTES_IN_TABLES,
+  BYTES_IN_UNIT,
+  LOG_CHUNKS_PER_SLAB,
+  MOST_ANNOTATIONS,
+  MOST_HEAPS,
+  MOST_TABLES,
+  MOST_THREADS,
+  MOST_UNITS,
+  MOST_VIEWS,
+  NUMBERS,
+  WORDS,
+} from './sizes.js'
 import * as Word from './word.js'
 
-export const LOG_CHUNKS_PER_SLAB = 13
-/** A slab is the second-level table: at the default granularity it covers 32 GiB. */
-export const CHUNKS_PER_SLAB = 2 ** LOG_CHUNKS_PER_SLAB
-/** The bits of a chunk number that say which of its slab it is. */
-export const CHUNK_IN_SLAB = CHUNKS_PER_SLAB - 1
-
-export const BYTES_IN_UNIT = 8192
-const MOST_UNITS = 8192
-const BYTES_IN_TABLES = 2 ** 24
-export const MOST_TABLES = 2 ** 14 - 1
-export const MOST_THREADS = 128
-export const MOST_HEAPS = 8192
-export const MOST_VIEWS = 32768
-export const MOST_ANNOTATIONS = 2 ** 14
-export const BYTES_IN_NAME = 80
+export * from './sizes.js'
 
 const MAGIC = 0x6d6d6170
 const LAYOUT_VERSION = 1
 const LOG_BYTES_IN_PAGE = 12
-
-const WORDS = 64
-
-const NUMBERS = 32
 
 export interface LayoutOptions {
   readonly logGranularity: number

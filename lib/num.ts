@@ -19,4 +19,9 @@ export const Totals = 8
 export const PlacedStart = 12
 export const PlacedTop = 13
 /** Calls made, in the order of `SYSCALL_NAMES`. */
-export const Syscalls = 16
+export const Mmap = 16
+export const Munmap = 17
+export const Mprotect = 18
+export const Madvise = 19
+export const Prctl = 20
+export const Mincore = 21

@@ -30,10 +30,6 @@ const NAMING_UNKNOWN = 0
 const NAMING_WORKS = 1
 const NAMING_FAILS = 2
 
-const [MMAP, MUNMAP, MPROTECT, MADVISE, PRCTL, MINCORE] = SYSCALL_NAMES.map(
-  (_, index) => Num.Syscalls + index,
-) as [number, number, number, number, number, number]
-
 /** @internal What the OS calls a page, asked once a mapper. */
 export function osPageSize(syscalls: Syscalls): number {
   if (PLATFORM === undefined) throw unsupportedPlatform()
@@ -92,13 +88,13 @@ export class OsMemory {
 
   #mmap(start: number, bytes: number, prot: number, reserve: boolean, place: number): number {
     const { MAP_NORESERVE } = this.platform
-    this.#numbers[MMAP]!++
+    this.#numbers[Num.Mmap]!++
     const flags = this.#reserveFlags | place | (reserve ? 0 : MAP_NORESERVE)
     return this.syscalls.mmap(start, bytes, this.#prots[prot]!, flags, -1, 0)
   }
 
   release(start: number, bytes: number): number {
-    this.#numbers[MUNMAP]!++
+    this.#numbers[Num.Munmap]!++
     return this.syscalls.munmap(start, bytes)
   }
 
@@ -115,7 +111,7 @@ export class OsMemory {
 
   /** Gives every page the protection of a code below `MIXED`. */
   protect(start: number, bytes: number, prot: number): number {
-    this.#numbers[MPROTECT]!++
+    this.#numbers[Num.Mprotect]!++
     return this.syscalls.mprotect(start, bytes, this.#prots[prot]!)
   }
 
@@ -123,7 +119,7 @@ export class OsMemory {
   discard(start: number, bytes: number): number {
     const { advice, dontNeedZeroes, EOPNOTSUPP } = this.platform
     if (!dontNeedZeroes || advice.DontNeed === undefined) return -EOPNOTSUPP
-    this.#numbers[MADVISE]!++
+    this.#numbers[Num.Madvise]!++
     return this.syscalls.madvise(start, bytes, advice.DontNeed)
   }
 
@@ -133,7 +129,7 @@ export class OsMemory {
     if (known !== undefined) return known
     const { EINVAL, ENOSYS, EOPNOTSUPP } = this.platform
     const number = this.platform.advice[advice]
-    if (number !== undefined) this.#numbers[MADVISE]!++
+    if (number !== undefined) this.#numbers[Num.Madvise]!++
     const result = number === undefined ? -EINVAL : this.syscalls.madvise(0, 0, number)
     if (result === 0) this.#advice.set(advice, 0)
     else if (result === -EINVAL || result === -ENOSYS) this.#advice.set(advice, -EOPNOTSUPP)
@@ -144,7 +140,7 @@ export class OsMemory {
   advise(start: number, bytes: number, advice: MemoryAdvice): number {
     const number = this.platform.advice[advice]
     if (number === undefined) return -this.platform.EOPNOTSUPP
-    this.#numbers[MADVISE]!++
+    this.#numbers[Num.Madvise]!++
     return this.syscalls.madvise(start, bytes, number)
   }
 
@@ -161,7 +157,7 @@ export class OsMemory {
   name(start: number, bytes: number, name: string): void {
     const { PR_SET_VMA, PR_SET_VMA_ANON_NAME, EINVAL, ENOSYS } = this.platform
     if (!this.canName || PR_SET_VMA === undefined) return
-    this.#numbers[PRCTL]!++
+    this.#numbers[Num.Prctl]!++
     const result = this.syscalls.prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, start, bytes, name)
     if (this.#words[Word.Naming] !== NAMING_UNKNOWN) return
     if (result === 0) this.#words[Word.Naming] = NAMING_WORKS
@@ -174,7 +170,7 @@ export class OsMemory {
     const residency = new Uint8Array(Math.min(bytes, most) / bytesInOsPage)
     for (let at = 0; at < Math.min(bytes, 64 * most); at += most) {
       const part = Math.min(most, bytes - at)
-      this.#numbers[MINCORE]!++
+      this.#numbers[Num.Mincore]!++
       if (this.syscalls.mincore(start + at, part, residency) < 0) return false
       if (residency.subarray(0, part / bytesInOsPage).includes(1)) return false
     }
@@ -183,7 +179,7 @@ export class OsMemory {
 
   /** Bytes of the range in memory now, or `-errno`; `residency` has room for a byte per OS page. */
   residentBytes(start: number, bytes: number, bytesInOsPage: number, residency: Uint8Array): number {
-    this.#numbers[MINCORE]!++
+    this.#numbers[Num.Mincore]!++
     const result = this.syscalls.mincore(start, bytes, residency)
     if (result < 0) return result
     let pages = 0
@@ -193,7 +189,7 @@ export class OsMemory {
 
   counts(): SyscallCounts {
     return Object.fromEntries(
-      SYSCALL_NAMES.map((name, index) => [name, this.#numbers[Num.Syscalls + index]!]),
+      SYSCALL_NAMES.map((name, index) => [name, this.#numbers[Num.Mmap + index]!]),
     ) as SyscallCounts
   }
 }

@@ -18,6 +18,7 @@ const FLOORS: Readonly<Record<string, readonly string[]>> = {
     'entry',
     'word',
     'num',
+    'sizes',
     'layout',
     'intent',
     'validate',

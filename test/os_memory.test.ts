@@ -10,6 +10,8 @@ import {
   MmapAnnotation,
   MmapProtection,
 } from '../lib/index.js'
+import { SYSCALL_NAMES } from '../lib/libc.js'
+import * as Num from '../lib/num.js'
 import { CHUNK, countingSyscalls, leftOver, PAGES, thrownBy, WINDOW } from './os_tools.js'
 import { osPermissions } from './support.js'
 
@@ -138,6 +140,15 @@ test('an advice that the kernel does not know is an error, never silence', () =>
     assert.is(error.syscall, 'madvise')
   }
   mmapper[Symbol.dispose]()
+})
+
+test('the counters stand in the order of the names', () => {
+  const byName = new Map<string, number>(Object.entries(Num))
+  const indices = SYSCALL_NAMES.map(name => byName.get(`${name[0]!.toUpperCase()}${name.slice(1)}`))
+  assert.equal(
+    indices,
+    SYSCALL_NAMES.map((_, index) => Num.Mmap + index),
+  )
 })
 
 test.run()

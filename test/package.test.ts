@@ -112,6 +112,21 @@ test('its classes and functions have the names by which they are exported', () =
   assert.is(node('names.mjs'), 'true []\n')
 })
 
+test('constants that hot paths use are literals in it', async () => {
+  const bundled = new Set(
+    readFileSync(join(project, 'node_modules/mmapper/dist/index.js'), 'utf8').match(/\w+/g),
+  )
+  for (const file of ['entry_bits', 'sizes']) {
+    const constants = Object.keys(await import(`../lib/${file}.js`))
+    assert.ok(constants.length > 10)
+    assert.equal(
+      constants.filter(name => bundled.has(name)),
+      [],
+      `${file}.ts must import nothing, else esbuild makes variables of its constants`,
+    )
+  }
+})
+
 test('it works from CommonJS', () => {
   write('use.cjs', `const { createMmapper, MmapAnnotation } = require('mmapper')\n${USE}`)
   assert.is(node('use.cjs'), USED)

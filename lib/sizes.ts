@@ -1,0 +1,23 @@
+/**
+ * How large the parts of the shared memory are. Imports nothing, so esbuild writes the numbers where they are used;
+ * see `entry_bits.ts`.
+ */
+export const LOG_CHUNKS_PER_SLAB = 13
+/** A slab is the second-level table: at the default granularity it covers 32 GiB. */
+export const CHUNKS_PER_SLAB = 2 ** LOG_CHUNKS_PER_SLAB
+/** The bits of a chunk number that say which of its slab it is. */
+export const CHUNK_IN_SLAB = CHUNKS_PER_SLAB - 1
+
+export const BYTES_IN_UNIT = 8192
+export const MOST_UNITS = 8192
+export const BYTES_IN_TABLES = 2 ** 24
+export const MOST_TABLES = 2 ** 14 - 1
+export const MOST_THREADS = 128
+export const MOST_HEAPS = 8192
+export const MOST_VIEWS = 32768
+export const MOST_ANNOTATIONS = 2 ** 14
+export const BYTES_IN_NAME = 80
+
+/** Of the header: `word.ts` and `num.ts`. */
+export const WORDS = 64
+export const NUMBERS = 32
