@@ -51,7 +51,7 @@ export function buffers(): Row[] {
     for (const ours of ['heap', 'view']) {
       const title = `typed array over a ${ours === 'heap' ? 'shared heap' : 'view'}, ${order}`
       const pair = [work(ours, 'ours'), work('ordinary', 'ArrayBuffer')]
-      rows.push(measureRow(title, pair, { target: '1.00 ± noise', mostRatio: 1.05, rounds: 5, samples: 3 }))
+      rows.push(measureRow(title, pair, { target: '1.00 ± noise', mostRatio: 1.05, rounds: 15 }))
     }
   }
   return [...rows, grow(mmapper), giveBack(mmapper)]
@@ -99,7 +99,7 @@ function grow(mmapper: ChunkStateMmapper): Row {
         },
       },
     ],
-    { target: 'ahead of both', mostRatio: 1, rounds: 3, samples: 3 },
+    { target: 'ahead of both', mostRatio: 1, rounds: 9 },
   )
 }
 
@@ -137,7 +137,7 @@ function giveBack(mmapper: ChunkStateMmapper): Row {
         },
       },
     ],
-    { target: 'ahead (WebAssembly.Memory cannot)', mostRatio: 1, rounds: 3, samples: 3 },
+    { target: 'ahead (WebAssembly.Memory cannot)', mostRatio: 1, rounds: 9 },
   )
   heap[Symbol.dispose]()
   return row

@@ -1,7 +1,7 @@
 /**
- * Times works against each other with tinybench: in rounds, each work in turn, so that whatever else loads
- * the machine loads all of them. A work's figure is the median of its samples over all rounds; a ratio is the
- * median of the rounds' ratios.
+ * Times works against each other with tinybench: in rounds of one sample each, in turn, so that whatever else loads
+ * the machine loads all of them: it changes its mind within milliseconds. A work's figure is the median of its
+ * samples; a ratio is the median of the rounds' ratios.
  *
  * With BENCH_CLOCK=cpu in the environment the clock is the thread's own time, for a machine that others load.
  */
@@ -9,7 +9,8 @@ import { Bench } from 'tinybench'
 import { threadTime } from './bare.js'
 
 export const CLOCK = process.env.BENCH_CLOCK === 'cpu' ? 'cpu' : 'wall'
-const WARM_UP_ROUNDS = 3
+/** A program of its own takes long enough to be a round's only one for many. */
+const NATIVE_EVERY = 9
 
 export interface Work {
   readonly name: string
@@ -41,10 +42,10 @@ export function median(values: readonly number[]): number {
 
 const isNative = (work: Work | NativeWork): work is NativeWork => 'nanoseconds' in work
 
-export function compare(works: readonly (Work | NativeWork)[], { rounds = 7, samples = 9 } = {}): Measured[] {
+export function compare(works: readonly (Work | NativeWork)[], rounds = 63): Measured[] {
   const bench = new Bench({
     time: 0,
-    iterations: samples,
+    iterations: 1,
     warmup: false,
     retainSamples: true,
     throws: true,
@@ -61,26 +62,26 @@ export function compare(works: readonly (Work | NativeWork)[], { rounds = 7, sam
       ...(after === undefined ? {} : { afterEach: after }),
     })
   }
-  const all = works.map((): number[] => [])
-  const rounded = works.map((): number[] => [])
-  for (let round = -WARM_UP_ROUNDS; round < rounds; round++) {
+  const samples = works.map((): number[] => [])
+  for (let round = -Math.ceil(rounds / 2); round < rounds; round++) {
+    // A task runs once, unless it is reset.
+    bench.reset()
     bench.runSync()
     if (round < 0) continue
     for (const [index, work] of works.entries()) {
-      const nanoseconds = isNative(work) ? [work.nanoseconds()] : samplesOf(bench, work)
-      all[index]!.push(...nanoseconds)
-      rounded[index]!.push(median(nanoseconds))
+      if (!isNative(work)) samples[index]!.push(sampleOf(bench, work))
+      else samples[index]!.push(round % NATIVE_EVERY === 0 ? work.nanoseconds() : samples[index]!.at(-1)!)
     }
   }
   return works.map(({ name }, index) => ({
     name,
-    nanoseconds: median(all[index]!),
-    ratio: median(rounded[index]!.map((time, round) => rounded[0]![round]! / time)),
+    nanoseconds: median(samples[index]!),
+    ratio: median(samples[index]!.map((time, round) => samples[0]![round]! / time)),
   }))
 }
 
-function samplesOf(bench: Bench, { name, operations }: Work): number[] {
+function sampleOf(bench: Bench, { name, operations }: Work): number {
   const { result } = bench.getTask(name)!
   if (!('latency' in result)) throw new Error(`${name}: ${result.state}`)
-  return result.latency.samples!.map(sample => (sample * 1e6) / operations)
+  return (result.latency.samples![0]! * 1e6) / operations
 }

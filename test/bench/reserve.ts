@@ -61,7 +61,7 @@ function reserve(bytes: number, target: string, mostRatio?: number): Row {
         },
       },
     ],
-    { target, ...(mostRatio === undefined ? {} : { mostRatio }), samples: 100 },
+    { target, ...(mostRatio === undefined ? {} : { mostRatio }), rounds: 500 },
   )
 }
 

@@ -16,13 +16,12 @@ interface Options {
   readonly target: string
   readonly mostRatio?: number
   readonly rounds?: number
-  readonly samples?: number
 }
 
 /** Measures the first work against the others. */
 export function measureRow(work: string, works: readonly (Work | NativeWork)[], options: Options): Row {
-  const { rounds = 7, samples = 9, ...rest } = options
-  const [ours, ...others] = compare(works, { rounds, samples })
+  const { rounds, ...rest } = options
+  const [ours, ...others] = compare(works, rounds)
   return {
     work,
     ours: ours!.nanoseconds,
