@@ -34,12 +34,13 @@ const UNITS = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const
 export function formatBytes(bytes: number): string {
   let value = bytes
   let unit = 0
-  while (Math.abs(value) >= 1024 && unit < UNITS.length - 1) {
+  // As printed: 1,048,575 is 1 MiB, and not 1024 KiB.
+  while (Math.abs(Math.round(value * 10)) >= 10240 && unit < UNITS.length - 1) {
     value /= 1024
     unit++
   }
   const digits = Number.isInteger(value) ? String(value) : value.toFixed(1).replace(/\.0$/, '')
-  return `${digits} ${UNITS[unit]}`
+  return `${digits} ${bytes === 1 ? 'byte' : UNITS[unit]}`
 }
 
 /** @internal */

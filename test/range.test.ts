@@ -11,10 +11,12 @@ test('a page is 4096 bytes', () => {
 test('sizes are written in the largest unit that leaves at least 1', () => {
   for (const [bytes, text] of [
     [0, '0 bytes'],
+    [1, '1 byte'],
     [1023, '1023 bytes'],
     [1024, '1 KiB'],
     [1536, '1.5 KiB'],
     [4096, '4 KiB'],
+    [2 ** 20 - 1, '1 MiB'],
     [2 ** 22, '4 MiB'],
     [2 ** 30 + 2 ** 29, '1.5 GiB'],
     [2 ** 40, '1 TiB'],
@@ -32,7 +34,7 @@ test('sizes have one decimal at most, and none that is zero', () => {
   assert.is(formatBytes(1024 + 103), '1.1 KiB')
   fc.assert(
     fc.property(fc.nat({ max: 2 ** 48 }), bytes => {
-      assert.match(formatBytes(bytes), /^\d+(\.[1-9])? (bytes|[KMGTP]iB)$/)
+      assert.match(formatBytes(bytes), /^\d+(\.[1-9])? (bytes?|[KMGTP]iB)$/)
     }),
   )
 })
