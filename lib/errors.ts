@@ -114,8 +114,9 @@ export class ViewInUseError extends Error {
       .map(view => `${formatRange(view)} in ${view.thread}`)
       .join(', ')
     const more = views.length > 3 ? ` and ${views.length - 3} more` : ''
+    const what = operation === 'dispose' ? 'the mapper' : formatRange(range)
     super(
-      `Cannot ${operation} ${formatRange(range)}: ${views.length} live view${views.length === 1 ? '' : 's'}: ` +
+      `Cannot ${operation} ${what}: ${views.length} live view${views.length === 1 ? '' : 's'}: ` +
         `${listed}${more}. Call releaseView() where each was made, then repeat the call`,
     )
     this.views = views

@@ -94,6 +94,10 @@ test('a view error lists three views and counts the rest', () => {
   )
   assert.ok(messageOf('a', 'b', 'c', 'd', 'e').endsWith(`${WRITTEN} in c and 2 more${end}`))
   const views = [view('a')]
+  assert.match(
+    new ViewInUseError('dispose', RANGE, views).message,
+    /^Cannot dispose the mapper: \d live views?: /,
+  )
   const error = new ViewInUseError('unmap', RANGE, views)
   assert.is(error.views, views)
   assert.is(error.code, 'ERR_VIEW_IN_USE')
