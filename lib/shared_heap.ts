@@ -29,7 +29,7 @@ import { addressOf } from './libc.js'
 import type { Mmapper } from './mmapper.js'
 import { advise, protect } from './pages.js'
 import { MapState, MemoryAdvice, MmapProtection } from './policy.js'
-import { BYTES_IN_PAGE, type ChunkRange, formatAddress, formatBytes } from './range.js'
+import { type ChunkRange, formatAddress, formatBytes } from './range.js'
 import { decommitChunk, mapChunk } from './single_chunk.js'
 import { sweepDeadThreads } from './sweep.js'
 import { checkInteger, checkMapOptions, checkMember, type MapOptions } from './validate.js'
@@ -154,11 +154,12 @@ export class SharedHeap {
   /** Mapped → Quarantined; whole chunks. Memory goes back to the OS. */
   decommit(offset: number, bytes: number): void {
     const core = this.#live()
-    const pages = this.#pages(offset, bytes)
+    const { bytesInChunk } = core.geometry
+    this.#checkWhole(offset, bytes, bytesInChunk)
+    const first = this.#range.start + offset / bytesInChunk
     try {
-      const chunk = core.geometry.wholeChunk(this.start + offset, pages)
-      if (chunk >= 0 && decommitChunk(core, chunk)) return
-      decommit(core, core.geometry.wholeChunks(this.start + offset, pages))
+      if (bytes === bytesInChunk && decommitChunk(core, first)) return
+      decommit(core, { start: first, limit: first + bytes / bytesInChunk })
     } catch (error) {
       throw this.#cause(error)
     }
@@ -167,8 +168,7 @@ export class SharedHeap {
   /** Another protection for OS pages of Mapped chunks. */
   protect(offset: number, bytes: number, protection: MmapProtection): void {
     const core = this.#live()
-    const pages = this.#pages(offset, bytes)
-    core.geometry.osPages(this.start + offset, pages)
+    this.#checkWhole(offset, bytes, core.geometry.bytesInOsPage)
     const checked = checkMember('protection', protection, MmapProtection)
     try {
       protect(core, this.start + offset, bytes, checked)
@@ -180,8 +180,7 @@ export class SharedHeap {
   /** Advice for OS pages of Mapped chunks. */
   advise(offset: number, bytes: number, advice: MemoryAdvice): void {
     const core = this.#live()
-    const pages = this.#pages(offset, bytes)
-    core.geometry.osPages(this.start + offset, pages)
+    this.#checkWhole(offset, bytes, core.geometry.bytesInOsPage)
     const checked = checkMember('advice', advice, MemoryAdvice)
     try {
       advise(core, this.start + offset, bytes, checked)
@@ -297,10 +296,13 @@ export class SharedHeap {
     return cause
   }
 
-  #pages(offset: number, bytes: number): number {
+  /** A range in whole `unit`s. */
+  #checkWhole(offset: number, bytes: number, unit: number): void {
     this.#check(offset, bytes)
-    if (bytes % BYTES_IN_PAGE !== 0) throw outOfRange('bytes', `a multiple of ${BYTES_IN_PAGE}`, bytes)
-    return bytes / BYTES_IN_PAGE
+    const isWhole = (size: number): boolean => Math.floor(size / unit) * unit === size
+    if (isWhole(offset) && isWhole(bytes)) return
+    const [name, value] = isWhole(offset) ? ['bytes', bytes] : ['offset', offset]
+    throw outOfRange(name, `a multiple of ${unit} (${formatBytes(unit)})`, value)
   }
 }
 

@@ -10,12 +10,15 @@ import {
   BYTES_IN_PAGE,
   ChunkStateMmapper,
   libcSyscalls,
+  MemoryAdvice,
   MmapAnnotation,
+  MmapProtection,
   type MmapperOptions,
   SharedHeap,
   type SharedHeapHandle,
 } from '../lib/index.js'
 import { addressOf } from '../lib/libc.js'
+import { assertRefusesRange } from './bad_input.js'
 import { osPermissions, testIf } from './support.js'
 
 const CHUNK = 2 ** 22
@@ -676,6 +679,21 @@ test('the offset of a view is looked at before it is used', () => {
       'ERR_OUT_OF_RANGE',
     )
   })
+})
+
+test('arguments are refused by the names that the heap gives them', () => {
+  const mmapper = new ChunkStateMmapper()
+  const heap = mmapper.reserveSharedHeap(4 * CHUNK)
+  heap.commit(0, 4 * CHUNK)
+  const half = CHUNK / 2
+  assertRefusesRange(() => heap.decommit(half, CHUNK), 'offset')
+  assertRefusesRange(() => heap.decommit(CHUNK, half), 'bytes')
+  assertRefusesRange(() => heap.protect(1, 4096, MmapProtection.Read), 'offset')
+  assertRefusesRange(() => heap.protect(0, 1, MmapProtection.Read), 'bytes')
+  assertRefusesRange(() => heap.advise(1, 4096, MemoryAdvice.DontNeed), 'offset')
+  assertRefusesRange(() => heap.advise(4096, 1, MemoryAdvice.DontNeed), 'bytes')
+  assert.is(mmapper.stats().mappedBytes, 4 * CHUNK)
+  mmapper[Symbol.dispose]()
 })
 
 test.run()
