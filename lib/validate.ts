@@ -22,7 +22,14 @@ export interface AlignedMapOptions extends MapOptions {
   readonly align?: number | undefined
 }
 
-const NO_OPTIONS: AllOptions = Object.freeze({})
+/** Of the same shape as a checked copy, so that hot paths see one. */
+const NO_OPTIONS: AllOptions = {
+  hugePage: undefined,
+  protection: undefined,
+  annotation: undefined,
+  align: undefined,
+  guard: undefined,
+}
 
 /** @internal An integer in `min`…`max`, else `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE`. */
 export function checkInteger(name: string, value: unknown, min: number, max: number): number {
@@ -66,11 +73,13 @@ export class Geometry {
   readonly mappableBytes: number
   /** What the OS calls a page: a power of two, at least 4096. */
   readonly bytesInOsPage: number
+  readonly #chunksPerByte: number
 
   constructor(logGranularity: number, logMappableBytes: number, bytesInOsPage: number) {
     this.logGranularity = logGranularity
     this.logMappableBytes = logMappableBytes
     this.bytesInChunk = 2 ** logGranularity
+    this.#chunksPerByte = 2 ** -logGranularity
     this.mappableBytes = 2 ** logMappableBytes
     this.bytesInOsPage = bytesInOsPage
   }
@@ -113,7 +122,8 @@ export class Geometry {
     const whole = Math.floor(start / BYTES_IN_PAGE) * BYTES_IN_PAGE
     const limit = start + pages * BYTES_IN_PAGE
     if (!(limit <= this.mappableBytes) || whole !== start || Math.floor(pages) !== pages) return -1
-    const chunk = Math.floor(start / this.bytesInChunk)
+    // A multiplication by a power of two is exact, and chunk numbers are below 2 ** 32: an integer for the engine too.
+    const chunk = (start * this.#chunksPerByte) >>> 0
     return limit <= (chunk + 1) * this.bytesInChunk ? chunk : -1
   }
 
