@@ -154,10 +154,13 @@ export class ChunkStateMmapper implements Mmapper {
       return
     }
     const core = this.#live()
-    const checked = checkMapOptions(options)
     const chunk = this.#geometry.chunkAround(start, pages)
-    if (chunk >= 0 && mapChunk(core, chunk, checked)) return
-    ensureMapped(core, this.#geometry.chunksAround(start, pages), checked)
+    if (chunk < 0) {
+      ensureMapped(core, this.#geometry.chunksAround(start, pages), checkMapOptions(options))
+      return
+    }
+    const checked = checkMapOptions(options)
+    if (!mapChunk(core, chunk, checked)) ensureMapped(core, { start: chunk, limit: chunk + 1 }, checked)
   }
 
   decommit(start: Address, pages: number): void {

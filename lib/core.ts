@@ -110,11 +110,15 @@ export class MapperCore {
 
   enter(): void {
     if (this.isOver) throw disposedError()
+    // Before the lock is taken: it reads an injected object, which is users' code.
+    const { syscalls } = this.#trace
     const isOrphaned = this.lock.acquire() === 'orphaned'
-    this.os.syscalls = this.#trace.syscalls
+    this.os.syscalls = syscalls
     // An intent without a dead owner is left by a repair that an injected system call broke off.
     if (isOrphaned || this.#words[Word.IntentKind] !== Intent.None) this.#inherit(isOrphaned)
+    this.lock.isInUse = true
     if (this.#words[Word.Disposed] === 0) return
+    this.lock.isInUse = false
     this.lock.release()
     throw disposedError()
   }
@@ -123,6 +127,7 @@ export class MapperCore {
     try {
       if (this.#words[Word.IntentKind] !== Intent.None) repair(this)
     } finally {
+      this.lock.isInUse = false
       this.lock.release()
       if (this.#trace.pending) this.#trace.publish()
     }
@@ -144,12 +149,14 @@ export class MapperCore {
   }
 
   #inherit(isOrphaned: boolean): void {
+    this.lock.isInUse = true
     try {
       repair(this)
       if (!isOrphaned) return
       sweepDeadThreads(this)
       this.#numbers[Num.Recoveries]!++
     } catch (error) {
+      this.lock.isInUse = false
       this.lock.release()
       throw error
     }

@@ -24,6 +24,10 @@
  *
  * `test/models/lock.pml` is this protocol for a model checker.
  *
+ * **A lock lost by its own thread.** At the end of the stack any call may throw, that of `release` too. Then the
+ * word names a thread that is alive and knows nothing of it. `isInUse`, a property that needs no call to be set,
+ * tells it: who finds its own ticket in the word while the lock is not in use inherits from itself.
+ *
  * **Not re-entrant**: a thread that asks for a lock it holds gets `ERR_MMAPPER_REENTRANT`. No code of
  * users' runs under the lock.
  */
@@ -48,6 +52,8 @@ export class SharedLock {
   readonly #words: Int32Array
   readonly #threads: LockThreads
   readonly #me: number
+  /** Set by the caller: true once `acquire` has returned and before anything else is called, false before `release`. */
+  isInUse = false
 
   constructor(words: Int32Array, ticket: number, threads: LockThreads) {
     this.#words = words
@@ -108,10 +114,11 @@ export class SharedLock {
     if (outcome === 'timed-out' && !this.#threads.isTicketAlive(priority)) this.#forget(priority)
   }
 
-  /** Waits a slice for the lock; true if its owner was found dead and the lock is ours now. */
+  /** Waits a slice for the lock; true if its owner was found dead, or has lost it, and the lock is ours now. */
   #waitForOwner(held: number): boolean {
     const words = this.#words
     const owner = held & OWNER
+    if (owner === this.#me && !this.isInUse) return true
     if (this.#threads.isTicketOfSelf(owner)) {
       throw new MmapperError(
         'ERR_MMAPPER_REENTRANT',

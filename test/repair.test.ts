@@ -218,4 +218,55 @@ test('a system call that throws is repaired, and a repair that throws leaves the
   mmapper[Symbol.dispose]()
 })
 
+/** Calls back `depth` frames down the stack. */
+function down(depth: number, call: () => void): void {
+  if (depth > 0) down(depth - 1, call)
+  else call()
+}
+
+/** The most frames that the stack takes. */
+function depthOfStack(): number {
+  let low = 0
+  let high = 2 ** 20
+  while (high - low > 1) {
+    const middle = (low + high) >>> 1
+    try {
+      down(middle, () => {})
+      low = middle
+    } catch {
+      high = middle
+    }
+  }
+  return low
+}
+
+test('a call that comes to the end of the stack leaves a usable mapper', () => {
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const start = mmapper.quarantineAddressRangeAnywhere(8 * 16)
+  const at = start + 2 ** 16
+  mmapper.ensureMapped(start, 16)
+  let thrown = 0
+  let done = 0
+  for (const verb of ['ensureMapped', 'decommit', 'unmap'] as const) {
+    const depth = depthOfStack()
+    for (let frames = 0; frames < 100; frames++) {
+      if (mmapper.stateAt(at) === 'Unmapped') mmapper.quarantineAddressRange(at, 16)
+      if (verb === 'ensureMapped') {
+        if (mmapper.isMappedAddress(at)) mmapper.decommit(at, 16)
+      } else mmapper.ensureMapped(at, 16)
+      try {
+        down(depth - frames, () => mmapper[verb](at, 16))
+        done++
+      } catch (error) {
+        assert.instance(error, RangeError, `${verb}, ${frames} frames: ${error}`)
+        thrown++
+      }
+      assert.equal(mmapper.audit(), [], `${verb}, ${frames} frames`)
+      checkAccounting(mmapper, `${verb}, ${frames} frames`)
+    }
+  }
+  assert.ok(thrown > 0 && done > 0, `${thrown} thrown, ${done} done`)
+  mmapper[Symbol.dispose]()
+})
+
 test.run()

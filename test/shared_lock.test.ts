@@ -140,6 +140,7 @@ test('an owner found dead whose slot serves another thread by now is not robbed'
 test('a thread that holds the lock and asks for it again is told', () => {
   const { lock, table, layout } = new Arena()
   lock.acquire()
+  lock.isInUse = true
   const other = new SharedLock(layout.words, table.ticketOf(table.attach()), table)
   for (const again of [lock, other]) {
     assert.throws(
@@ -147,6 +148,15 @@ test('a thread that holds the lock and asks for it again is told', () => {
       (error: { code?: string }) => error.code === 'ERR_MMAPPER_REENTRANT',
     )
   }
+  lock.release()
+})
+
+test('a lock that its own thread lost is inherited by it', () => {
+  const { lock } = new Arena()
+  assert.is(lock.acquire(), 'clean')
+  assert.is(lock.acquire(), 'orphaned')
+  lock.release()
+  assert.is(lock.acquire(), 'clean')
   lock.release()
 })
 

@@ -112,4 +112,18 @@ test('system calls that are methods of a class are traced as well', () => {
   }, new Calls())
 })
 
+test('a system call that has gone fails the traced call, and that one only', () => {
+  const syscalls: Partial<typeof libc> = { ...libc }
+  withMapper(
+    mmapper => {
+      delete syscalls.mincore
+      assert.throws(() => listening(() => mmapper.ensureMapped(WINDOW, 1)), /bind/)
+      syscalls.mincore = libc.mincore
+      mmapper.ensureMapped(WINDOW, 1)
+      assert.is(listening(() => mmapper.decommit(WINDOW, PAGES)).length, 1)
+    },
+    syscalls as typeof libc,
+  )
+})
+
 test.run()
