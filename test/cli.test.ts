@@ -59,7 +59,7 @@ test('only mappings that mmapper named are picked, and shown by that name', () =
     [
       ['start', 'limit', 'access', 'size', 'resident', 'name'],
       ['0x7df800000000', '0x7df801000000', 'rw-p', '16 MiB', '512 KiB', 'mmapper:space:nursery'],
-      ['0x7df801000000', '0x7ef800000000', '---p', '1024 GiB', '0 bytes', 'mmapper:space:nursery'],
+      ['0x7df801000000', '0x7ef800000000', '---p', '1 TiB', '0 bytes', 'mmapper:space:nursery'],
       ['', '1 TiB', '512 KiB', '2 mappings'],
     ],
   )
