@@ -17,8 +17,8 @@ import type { Death } from './repair_worker.js'
 import { BYTES_IN_CHUNK, osPermissions, PAGES_PER_CHUNK, testIf } from './support.js'
 
 const PAGES = PAGES_PER_CHUNK
-/** Far from where the OS places what the engine maps: the holes that we make stay holes. */
-let nextWindow = 0x2000_0000_0000
+/** Above where V8 places its pages (at random below 2 ** 46), below where the OS places mappings: our holes stay holes. */
+let nextWindow = 0x6000_0000_0000
 const isLinux = process.platform === 'linux'
 
 /** Inaccessible mappings of about the size that the scenarios reserve anywhere. */

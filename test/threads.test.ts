@@ -20,7 +20,7 @@ const CHUNK = BYTES_IN_CHUNK
 const isLinux = process.platform === 'linux'
 const WHY = 'a death of a thread is seen in /proc only'
 /** Far from where the OS places what the engine maps: holes stay holes. */
-const WINDOW = 0x3000_0000_0000
+const WINDOW = 0x6800_0000_0000
 const CHUNKS = 64
 
 type Code = { code: string }
