@@ -47,9 +47,7 @@ const published = {
 const besideLibrary = {
   name: 'beside the library',
   setup: ({ onResolve }) =>
-    onResolve({ filter: /^\.\/index\.js$/, namespace: 'file' }, ({ importer }) =>
-      importer.endsWith('doctor.ts') ? { path: './index.js', external: true } : undefined,
-    ),
+    onResolve({ filter: /^\.\/index\.js$/ }, ({ path }) => ({ path, external: true })),
 }
 
 await Promise.all([

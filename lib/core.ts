@@ -48,6 +48,8 @@ import { Geometry } from './validate.js'
 import { ViewTable } from './view_table.js'
 import * as Word from './word.js'
 
+type IntentKind = (typeof Intent)[keyof typeof Intent]
+
 /** A refusal by the OS, before it has become an error. */
 export interface Refusal extends ByteRange {
   readonly action: string
@@ -133,7 +135,7 @@ export class MapperCore {
     }
   }
 
-  begin(kind: Intent.Kind, { start, limit }: ChunkRange, protection = 0, annotation = 0): void {
+  begin(kind: IntentKind, { start, limit }: ChunkRange, protection = 0, annotation = 0): void {
     const words = this.#words
     const numbers = this.#numbers
     numbers[Num.IntentStart] = start

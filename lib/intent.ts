@@ -11,14 +11,3 @@ export const Unmap = 5
 export const Protect = 6
 export const Mark = 7
 export const Lend = 8
-
-export type Kind =
-  | typeof None
-  | typeof EnsureMapped
-  | typeof Quarantine
-  | typeof QuarantineAnywhere
-  | typeof Decommit
-  | typeof Unmap
-  | typeof Protect
-  | typeof Mark
-  | typeof Lend

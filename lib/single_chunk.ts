@@ -73,6 +73,7 @@ export function decommitChunk(core: MapperCore, chunk: number): boolean {
     if ((entry & (STATE_MASK | FOREIGN | SOFT)) !== MAPPED || protOf(entry) >= MIXED) return false
     if (!isReachable(core, chunk, entry) || hasHints(core, chunk) || hasViews(core)) return false
     core.begin(Intent.Decommit, { start: chunk, limit: chunk + 1 })
+    // No other chunk has such an entry while the lock is held: the slab stays mixed.
     const retracted = (entry & (LENT | PROT_MASK)) | QUARANTINED | FOREIGN
     map.storeCell(chunk, entry, retracted)
     const { bytesInChunk } = core.geometry

@@ -2,7 +2,6 @@
  * A thread dies before or after each system call of each scenario; whatever the main thread calls next has to
  * repair it. The scenarios are `repair_scenarios.ts`.
  */
-import { readFileSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -14,7 +13,7 @@ import * as Word from '../lib/word.js'
 import { checkAccounting, checkAgainstOs } from './recount.js'
 import { ANYWHERE_CHUNKS, SCENARIOS, WINDOW } from './repair_scenarios.js'
 import type { Death } from './repair_worker.js'
-import { BYTES_IN_CHUNK, osPermissions, PAGES_PER_CHUNK, testIf } from './support.js'
+import { BYTES_IN_CHUNK, osMappings, osPermissions, PAGES_PER_CHUNK, testIf } from './support.js'
 
 const PAGES = PAGES_PER_CHUNK
 /** Above where V8 places its pages (at random below 2 ** 46), below where the OS places mappings: our holes stay holes. */
@@ -22,18 +21,12 @@ let nextWindow = 0x6000_0000_0000
 const isLinux = process.platform === 'linux'
 
 /** Inaccessible mappings of about the size that the scenarios reserve anywhere. */
-function reservations(): string[] {
-  return readFileSync('/proc/self/maps', 'latin1')
-    .split('\n')
-    .filter(line => {
-      const [start = 0, limit = 0] = line
-        .split(' ', 1)[0]!
-        .split('-')
-        .map(hex => Number.parseInt(hex, 16))
-      const chunks = (limit - start) / BYTES_IN_CHUNK
-      const isSize = chunks >= ANYWHERE_CHUNKS && chunks <= ANYWHERE_CHUNKS + 2
-      return line.includes('---p') && (isSize || (chunks > 256 && chunks < 300))
-    })
+function reservations(): unknown[] {
+  return osMappings().filter(({ start, limit, permissions }) => {
+    const chunks = (limit - start) / BYTES_IN_CHUNK
+    const isSize = chunks >= ANYWHERE_CHUNKS && chunks <= ANYWHERE_CHUNKS + 2
+    return permissions === '---p' && (isSize || (chunks > 256 && chunks < 300))
+  })
 }
 
 async function die(death: Omit<Death, 'flag'>): Promise<'stopped' | 'done'> {

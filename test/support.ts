@@ -22,6 +22,16 @@ export function testIf(
 export const PAGES_PER_CHUNK = 1024
 export const BYTES_IN_CHUNK = 2 ** 22
 
+/** The lines of `/proc/self/maps`: bytes from `start` to `limit`. Shares no code with the library. */
+export function osMappings(): { start: number; limit: number; permissions: string }[] {
+  const lines = readFileSync('/proc/self/maps', 'latin1').trim().split('\n')
+  return lines.map(line => {
+    const [range = '', permissions = ''] = line.split(' ', 2)
+    const [start = 0, limit = 0] = range.split('-').map(hex => Number.parseInt(hex, 16))
+    return { start, limit, permissions }
+  })
+}
+
 /**
  * Permissions (`rw-p`, …) of the bytes from `start` on as `/proc/self/maps` says, piece by piece; '' where
  * nothing is mapped. Shares no code with the library.
@@ -39,9 +49,7 @@ export function osPermissions(
     else pieces.push({ start: at, bytes: to - at, permissions })
     at = to
   }
-  for (const line of readFileSync('/proc/self/maps', 'latin1').split('\n')) {
-    const [range = '', permissions = ''] = line.split(' ', 2)
-    const [from = 0, to = 0] = range.split('-').map(hex => Number.parseInt(hex, 16))
+  for (const { start: from, limit: to, permissions } of osMappings()) {
     if (!(to > at) || from >= limit) continue
     if (from > at) put(from, '')
     if (at < limit) put(Math.min(to, limit), permissions)

@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -11,7 +10,7 @@ import {
   type ViewInUseError,
 } from '../lib/index.js'
 import { checkAccounting, checkAgainstOs } from './recount.js'
-import { BYTES_IN_CHUNK, PAGES_PER_CHUNK, testIf } from './support.js'
+import { BYTES_IN_CHUNK, osMappings, PAGES_PER_CHUNK, testIf } from './support.js'
 import type { Stress, Worked } from './threads_worker.js'
 import { range, Servant } from './workers.js'
 
@@ -184,18 +183,12 @@ testIf(test, isLinux, WHY, '130 workers, one after the other, do not use up the 
 })
 
 /** Inaccessible mappings of the size that the stress reserves anywhere, explained by no run. */
-function leaks(mmapper: Mmapper): string[] {
+function leaks(mmapper: Mmapper): unknown[] {
   const known = new Set([...mmapper.runs()].map(run => run.start))
-  return readFileSync('/proc/self/maps', 'latin1')
-    .split('\n')
-    .filter(line => {
-      const [start = 0, limit = 0] = line
-        .split(' ', 1)[0]!
-        .split('-')
-        .map(hex => Number.parseInt(hex, 16))
-      const chunks = (limit - start) / CHUNK
-      return line.includes('---p') && chunks >= 37 && chunks <= 39 && !known.has(start)
-    })
+  return osMappings().filter(({ start, limit, permissions }) => {
+    const chunks = (limit - start) / CHUNK
+    return permissions === '---p' && chunks >= 37 && chunks <= 39 && !known.has(start)
+  })
 }
 
 function finish(mmapper: Mmapper, at: string): void {
