@@ -34,7 +34,7 @@ const published = {
   // For a package below 60 kB: comments only where tools read them, in the declarations. Names stay and lines
   // are short, so that stack traces can be read.
   minifyWhitespace: true,
-  // Writes constants as literals where they are used; see lib/entry_bits.ts.
+  // Writes constants as literals where they are used; see lib/chunks/entry_bits.ts.
   minifySyntax: true,
   lineLimit: 110,
   // The maps stay out of the package (the sources that they name are not in it either), so nothing links them.
@@ -47,12 +47,12 @@ const published = {
 const besideLibrary = {
   name: 'beside the library',
   setup: ({ onResolve }) =>
-    onResolve({ filter: /^\.\/index\.js$/ }, ({ path }) => ({ path, external: true })),
+    onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({ path: './index.js', external: true })),
 }
 
 await Promise.all([
   build({ ...published, entryPoints: ['lib/index.ts'] }),
-  build({ ...published, entryPoints: ['lib/cli.ts'], plugins: [besideLibrary] }),
+  build({ ...published, entryPoints: { cli: 'lib/tool/cli.ts' }, plugins: [besideLibrary] }),
   build({
     ...shared,
     bundle: false,

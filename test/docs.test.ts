@@ -6,7 +6,7 @@ import { dirname, join, resolve } from 'node:path'
 import { transformSync } from 'esbuild'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { testIf } from './support.js'
+import { testIf } from './support/support.js'
 
 const root = resolve(import.meta.dirname, '../..')
 const readme = join(root, 'README.md')

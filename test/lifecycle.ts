@@ -3,7 +3,6 @@
  * know. What a runtime cannot do is probed, and said. The last line is `N passed, N failed, N skipped`.
  */
 import { Worker } from 'node:worker_threads'
-import { examine } from '../lib/doctor.js'
 import {
   type Address,
   ChunkStateMmapper,
@@ -17,6 +16,7 @@ import {
   type SharedHeap,
   ViewInUseError,
 } from '../lib/index.js'
+import { examine } from '../lib/tool/doctor.js'
 
 const PAGES = 1024
 const CHUNK = 2 ** 22

@@ -9,8 +9,8 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
-import type { Finding } from '../lib/doctor.js'
-import { table } from '../lib/inspect.js'
+import { table } from '../lib/mapper/inspect.js'
+import type { Finding } from '../lib/tool/doctor.js'
 
 const root = resolve(import.meta.dirname, '../..')
 const cache = resolve(process.env.MMAPPER_MATRIX_CACHE ?? join(root, 'node_modules/.cache/mmapper-matrix'))

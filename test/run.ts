@@ -57,7 +57,7 @@ function run(file: string): Promise<Outcome> {
 }
 
 const wanted = process.argv.slice(2)
-const files = readdirSync(folder)
+const files = readdirSync(folder, { recursive: true, encoding: 'utf8' })
   .filter(
     name => name.endsWith('.test.js') && (wanted.length === 0 || wanted.some(part => name.includes(part))),
   )

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { testIf } from './support.js'
+import { testIf } from './support/support.js'
 
 const script = join(import.meta.dirname, '../../test/vm.sh')
 const runner = process.env.VM_RUN ?? ''

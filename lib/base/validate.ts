@@ -1,0 +1,234 @@
+/**
+ * The door: every argument of a public method passes here, once; below it arguments are trusted. What
+ * fails never reaches libc (koffi would pass NaN, fractions and too wide integers on in silence).
+ */
+import { MmapAnnotation } from './annotation.js'
+import { invalidArgType, invalidArgValue, outOfRange } from './errors.js'
+import { HugePageSupport, MmapProtection } from './policy.js'
+import { BYTES_IN_PAGE, type ByteRange, type ChunkRange, formatAddress } from './range.js'
+
+/** What callers may say about new memory; `O` in the contract. */
+export interface MapOptions {
+  /** Default `No`. */
+  readonly hugePage?: HugePageSupport | undefined
+  /** Default `ReadWrite`. Reservations are always inaccessible. */
+  readonly protection?: MmapProtection | undefined
+  /** Default none, or the one that the reservation has. */
+  readonly annotation?: MmapAnnotation | undefined
+}
+
+export interface AlignedMapOptions extends MapOptions {
+  /** Bytes, a power of two, at least the granularity (the default). */
+  readonly align?: number | undefined
+}
+
+export interface SharedHeapOptions extends MapOptions {
+  /**
+   * Default true: touching an uncommitted chunk kills the process, as a stray pointer should. False: it reads
+   * and writes demand-zero memory that is not accounted; nothing can crash, errors stay hidden.
+   */
+  readonly guard?: boolean | undefined
+}
+
+/** Of the same shape as a checked copy, so that hot paths see one. */
+const NO_OPTIONS: AllOptions = {
+  hugePage: undefined,
+  protection: undefined,
+  annotation: undefined,
+  align: undefined,
+  guard: undefined,
+}
+
+/** @internal An integer in `min`…`max`, else `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE`. */
+export function checkInteger(name: string, value: unknown, min: number, max: number): number {
+  if (typeof value !== 'number') throw invalidArgType(name, 'a number', value)
+  if (!Number.isInteger(value) || value < min || value > max) {
+    throw outOfRange(name, `an integer, ${min} to ${max}`, value)
+  }
+  return value
+}
+
+/** @internal A member of a closed set, else `ERR_INVALID_ARG_TYPE` or `ERR_INVALID_ARG_VALUE`. */
+export function checkMember<T extends string>(name: string, value: unknown, set: Record<string, T>): T {
+  if (typeof value !== 'string') throw invalidArgType(name, 'a string', value)
+  if (!Object.hasOwn(set, value)) throw invalidArgValue(name, `one of ${Object.keys(set).join(', ')}`, value)
+  return value as T
+}
+
+/** @internal */
+interface AllOptions extends AlignedMapOptions {
+  readonly guard?: boolean | undefined
+}
+
+/** @internal A checked copy, so that each option is read once. `align` and `guard` are checked by who takes them. */
+export function checkMapOptions(options: AllOptions | undefined): AllOptions {
+  if (options === undefined) return NO_OPTIONS
+  if (options === null || typeof options !== 'object') throw invalidArgType('options', 'an object', options)
+  const { hugePage, protection, annotation, align, guard } = options
+  if (hugePage !== undefined) checkMember('options.hugePage', hugePage, HugePageSupport)
+  if (protection !== undefined) checkMember('options.protection', protection, MmapProtection)
+  if (annotation !== undefined && !MmapAnnotation.isOne(annotation)) {
+    throw invalidArgType('options.annotation', 'an MmapAnnotation', annotation)
+  }
+  return { hugePage, protection, annotation, align, guard }
+}
+
+/** @internal Turns byte arguments into chunk ranges of one mapper's geometry, and back. */
+export class Geometry {
+  readonly logGranularity: number
+  readonly logMappableBytes: number
+  readonly bytesInChunk: number
+  readonly mappableBytes: number
+  /** What the OS calls a page: a power of two, at least 4096. */
+  readonly bytesInOsPage: number
+  readonly #chunksPerByte: number
+
+  constructor(logGranularity: number, logMappableBytes: number, bytesInOsPage: number) {
+    this.logGranularity = logGranularity
+    this.logMappableBytes = logMappableBytes
+    this.bytesInChunk = 2 ** logGranularity
+    this.#chunksPerByte = 2 ** -logGranularity
+    this.mappableBytes = 2 ** logMappableBytes
+    this.bytesInOsPage = bytesInOsPage
+  }
+
+  /** A range of bytes, any alignment, rounded outward to chunks. */
+  chunksAroundBytes(start: number, bytes: number, bytesName = 'bytes'): ChunkRange {
+    this.#checkRange(start, bytes, bytesName)
+    return this.#chunks(start, start + bytes)
+  }
+
+  /** A range of pages rounded outward to chunks. */
+  chunksAround(start: number, pages: number): ChunkRange {
+    const bytes = this.checkPages(pages)
+    this.#checkAddress(start, BYTES_IN_PAGE)
+    this.#checkEnd(start, bytes, 'pages')
+    return this.#chunks(start, start + bytes)
+  }
+
+  /** A range of pages that must be whole chunks. */
+  wholeChunks(start: number, pages: number): ChunkRange {
+    const bytes = this.checkPages(pages)
+    this.#checkAddress(start, this.bytesInChunk)
+    if (bytes % this.bytesInChunk !== 0) {
+      throw outOfRange(
+        'pages',
+        `a multiple of ${this.bytesInChunk / BYTES_IN_PAGE} pages (whole chunks)`,
+        pages,
+      )
+    }
+    this.#checkEnd(start, bytes, 'pages')
+    return this.#chunks(start, start + bytes)
+  }
+
+  /**
+   * The chunk that a range of pages lies in, -1 if in several. Bad arguments give -1 too: whoever asks goes the long
+   * way then, where they are checked.
+   */
+  chunkAround(start: number, pages: number): number {
+    if (typeof start !== 'number' || typeof pages !== 'number' || !(start >= 0 && pages >= 1)) return -1
+    const whole = Math.floor(start / BYTES_IN_PAGE) * BYTES_IN_PAGE
+    const limit = start + pages * BYTES_IN_PAGE
+    if (!(limit <= this.mappableBytes) || whole !== start || Math.floor(pages) !== pages) return -1
+    // A multiplication by a power of two is exact, and chunk numbers are below 2 ** 32: an integer for the engine too.
+    const chunk = (start * this.#chunksPerByte) >>> 0
+    return limit <= (chunk + 1) * this.bytesInChunk ? chunk : -1
+  }
+
+  /** As `chunkAround`, for a range that must be just one whole chunk. */
+  wholeChunk(start: number, pages: number): number {
+    const chunk = this.chunkAround(start, pages)
+    return chunk >= 0 && pages * BYTES_IN_PAGE === this.bytesInChunk ? chunk : -1
+  }
+
+  /** Checks a page-granular range against the OS page size and gives its size in bytes. */
+  osPages(start: number, pages: number): number {
+    const bytes = this.checkPages(pages)
+    this.#checkAddress(start, this.bytesInOsPage)
+    if (bytes % this.bytesInOsPage !== 0) {
+      throw outOfRange('pages', `a multiple of ${this.bytesInOsPage / BYTES_IN_PAGE} (an OS page)`, pages)
+    }
+    this.#checkEnd(start, bytes, 'pages')
+    return bytes
+  }
+
+  /** Checks a byte range of any alignment. */
+  bytes(start: number, bytes: number): void {
+    this.#checkRange(start, bytes, 'bytes')
+  }
+
+  /** The size in bytes of `pages` pages. */
+  checkPages(pages: number): number {
+    const most = this.mappableBytes / BYTES_IN_PAGE
+    if (typeof pages !== 'number') throw invalidArgType('pages', 'a number', pages)
+    if (!(pages >= 1 && pages <= most && Math.floor(pages) === pages)) {
+      throw outOfRange('pages', `an integer, 1 to ${most}`, pages)
+    }
+    return pages * BYTES_IN_PAGE
+  }
+
+  /** The alignment to use: a power of two from the granularity up. */
+  checkAlign(align: number | undefined): number {
+    if (align === undefined) return this.bytesInChunk
+    if (typeof align !== 'number') throw invalidArgType('options.align', 'a number', align)
+    if (
+      !(align >= this.bytesInChunk && align < this.mappableBytes) ||
+      2 ** Math.round(Math.log2(align)) !== align
+    ) {
+      throw outOfRange(
+        'options.align',
+        `a power of two, ${this.bytesInChunk} (the granularity) to ${this.mappableBytes / 2}`,
+        align,
+      )
+    }
+    return align
+  }
+
+  /** An address that is a multiple of `align`. */
+  checkAligned(start: number, bytes: number, align: number): void {
+    this.#checkAddress(start, align)
+    this.#checkEnd(start, bytes, 'pages')
+  }
+
+  byteRange(range: ChunkRange): ByteRange {
+    return { start: this.startOf(range), bytes: this.bytesOf(range) }
+  }
+
+  startOf(range: ChunkRange): number {
+    return range.start * this.bytesInChunk
+  }
+
+  bytesOf(range: ChunkRange): number {
+    return (range.limit - range.start) * this.bytesInChunk
+  }
+
+  #chunks(start: number, limit: number): ChunkRange {
+    return { start: Math.floor(start / this.bytesInChunk), limit: Math.ceil(limit / this.bytesInChunk) }
+  }
+
+  #checkRange(start: number, bytes: number, bytesName: string): void {
+    this.#checkAddress(start, 1)
+    if (typeof bytes !== 'number') throw invalidArgType(bytesName, 'a number', bytes)
+    if (!(bytes >= 1 && bytes <= this.mappableBytes && Math.floor(bytes) === bytes)) {
+      throw outOfRange(bytesName, `an integer, 1 to ${this.mappableBytes}`, bytes)
+    }
+    this.#checkEnd(start, bytes, bytesName)
+  }
+
+  #checkAddress(start: number, align: number): void {
+    if (typeof start !== 'number') throw invalidArgType('start', 'a number', start)
+    if (!(start >= 0 && start < this.mappableBytes && Math.floor(start) === start)) {
+      throw outOfRange('start', `an integer address below 2 ** ${this.logMappableBytes}`, start)
+    }
+    const quotient = start / align
+    if (Math.floor(quotient) !== quotient) {
+      throw outOfRange('start', `aligned to ${align} bytes (${formatAddress(align)})`, start)
+    }
+  }
+
+  #checkEnd(start: number, bytes: number, name: string): void {
+    if (start + bytes > this.mappableBytes) {
+      throw outOfRange(name, `such that the range ends at or below 2 ** ${this.logMappableBytes}`, bytes)
+    }
+  }
+}

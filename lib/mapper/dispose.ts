@@ -1,0 +1,80 @@
+/**
+ * The end of a mapper. Its creator unmaps everything, if nobody else is attached; a thread that only
+ * attached lets go. If the creator is dead, the last one to dispose is in its place.
+ */
+
+import { MmapperError, ViewInUseError } from '../base/errors.js'
+import * as Word from '../shared_state/word.js'
+import type { Context } from '../transition/context.js'
+import { enter, leave } from '../transition/frame.js'
+import { checkViews } from '../transition/refusal.js'
+import { clearSlot, sweepDeadThreads } from '../transition/sweep.js'
+import { endHeap } from '../verbs/lend.js'
+import { unmapHeld } from '../verbs/unmap.js'
+
+export function dispose(context: Context): void {
+  const { words } = context.layout
+  if (words[Word.Disposed] !== 0) return
+  enter(context)
+  try {
+    sweepDeadThreads(context)
+    const others = othersOf(context)
+    const isCreator = words[Word.Creator] === context.ticket
+    if (isCreator && others.length > 0) throw attachedError(context, others)
+    if (isCreator || others.length === 0) {
+      end(context)
+      Atomics.store(words, Word.Disposed, 1)
+    } else detachOnly(context)
+    context.os.sweepDebris()
+    context.heldHeaps.clear()
+  } finally {
+    leave(context)
+  }
+  context.isOver = true
+  context.threads.detach(context.slot)
+}
+
+function othersOf(context: Context): number[] {
+  const others: number[] = []
+  for (let slot = 0; slot < context.threads.limit; slot++) {
+    if (slot !== context.slot && context.threads.isTaken(slot)) others.push(slot)
+  }
+  return others
+}
+
+function attachedError(context: Context, others: readonly number[]): MmapperError {
+  const names = others.map(slot => context.threads.nameOf(slot)).join(', ')
+  return new MmapperError(
+    'ERR_MMAPPER_ATTACHED',
+    `Cannot dispose the mapper: ${names} ${others.length === 1 ? 'is' : 'are'} attached. ` +
+      'Dispose it there, or end those workers, then repeat the call',
+  )
+}
+
+function end(context: Context): void {
+  const everything = { start: 0, limit: context.map.chunks }
+  checkViews(context, 'dispose', context.geometry.byteRange(everything))
+  unmapHeld(context, everything)
+  context.localViews.detachOver(context.geometry.byteRange(everything))
+  for (let heap = 0; heap < context.heaps.limit; heap++) context.heaps.remove(heap)
+}
+
+/** This thread goes; the mapper stays. Heaps that nobody else holds end: their pages are as the engine made them. */
+function detachOnly(context: Context): void {
+  const { heaps, localViews, slot } = context
+  const everything = context.geometry.byteRange({ start: 0, limit: context.map.chunks })
+  const stuck = localViews.stuckOver(everything)
+  if (stuck.length > 0) {
+    const views = stuck.map(({ start, bytes }) => ({ start, bytes, thread: 'this thread' }))
+    throw new ViewInUseError('dispose', everything, views)
+  }
+  for (let heap = 0; heap < heaps.limit; heap++) {
+    if (!heaps.isUsed(heap) || !heaps.holds(heap, slot)) continue
+    heaps.drop(heap, slot)
+    if (heaps.isHeld(heap)) continue
+    heaps.hold(heap, slot)
+    endHeap(context, heap)
+  }
+  localViews.detachOver(everything)
+  clearSlot(context, slot)
+}

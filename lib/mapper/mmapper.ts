@@ -1,0 +1,206 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * The contract of a memory mapper, apart from any mechanism.
+ *
+ * ```
+ *               quarantine…                ensureMapped
+ *   Unmapped ────────────────► Quarantined ─────────────► Mapped
+ *    ▲ ▲  │                     │      ▲                   │ │ ▲
+ *    │ │  └─── ensureMapped, markAsMapped ─────────────────┼─┼─┘
+ *    │ └───────── unmap ────────┘      └───── decommit ────┘ │
+ *    └───────────────────────── unmap ───────────────────────┘
+ * ```
+ *
+ * States change by whole chunks of `granularity` bytes. `pages` are always 4096 bytes.
+ *
+ * **All or nothing.** A call that throws has changed nothing: neither the chunk map, nor the OS, nor a byte
+ * of memory. If undoing fails as well, the chunk map states what the OS really holds, the error's `partial`
+ * says which range was done, and repeating the call is safe.
+ *
+ * **Threads.** Every method is safe from every attached thread. `isMappedAddress`, `stateAt` and
+ * `ensureMapped` on memory that is Mapped already take no lock.
+ *
+ * **Errors of every method**, besides those named: `TypeError` or `RangeError` with Node's `code` for bad
+ * arguments, which never reach libc; `ERR_MMAPPER_DISPOSED` after dispose.
+ *
+ * Modelled on MMTk's `Mmapper`.
+ */
+
+import type { MmapperHandle } from '../base/handle.js'
+import type { MapState, MemoryAdvice, MmapProtection } from '../base/policy.js'
+import type { Address, ByteRange } from '../base/range.js'
+import type { AlignedMapOptions, MapOptions, SharedHeapOptions } from '../base/validate.js'
+import type { SharedHeap } from '../managed/shared_heap.js'
+import type { Syscalls } from '../os/libc.js'
+import type { SyscallCounts } from '../os/os_memory.js'
+
+export interface MmapperOptions {
+  /** log2 of the chunk size: 16 to 30, and at least the OS page size. Default 22 (4 MiB). */
+  readonly logGranularity?: number | undefined
+  /** log2 of the address space to manage: 32 to 48. Default 48. */
+  readonly logMappableBytes?: number | undefined
+  /** Hard limit on bytes Mapped and own, over all threads. Default Infinity. */
+  readonly maxMappedBytes?: number | undefined
+  /** Replaces libc; for tests and fault injection. */
+  readonly syscalls?: Syscalls | undefined
+}
+
+/** A maximal sequence of adjacent chunks alike in all that is said here. */
+export interface Run extends ByteRange {
+  readonly state: MapState
+  readonly foreign: boolean
+  readonly annotation: string | undefined
+}
+
+/** Bytes by state. Foreign memory is Mapped too, but counted apart. */
+export interface MappedTotals {
+  /** Mapped by this mapper. */
+  readonly mappedBytes: number
+  readonly quarantinedBytes: number
+  /** Mapped by somebody else, recorded by `markAsMapped`. */
+  readonly foreignBytes: number
+}
+
+export interface MmapperStats extends MappedTotals {
+  /** The most that `mappedBytes` has been. */
+  readonly peakMappedBytes: number
+  /** The totals by annotation; memory without one is under `''`. */
+  readonly annotations: Readonly<Record<string, MappedTotals>>
+  /** System calls made, by name. */
+  readonly syscalls: Readonly<SyscallCounts>
+  /** Times that a thread died inside a call and another one repaired what it left. */
+  readonly recoveries: number
+  /** Times that `decommit` could only discard content (at the VMA limit), keeping the commit charge. */
+  readonly discards: number
+}
+
+/** A range of which the chunk map and the OS say different things. */
+export interface Discrepancy extends ByteRange {
+  readonly state: MapState
+  /** What the chunk map says should be there. */
+  readonly expected: string
+  /** What the OS says is there. */
+  readonly actual: string
+}
+
+export interface Mmapper extends Disposable {
+  readonly logGranularity: number
+  /** Bytes in a chunk. */
+  readonly granularity: number
+  readonly logMappableBytes: number
+  /** For `ChunkStateMmapper.attach` in another thread. */
+  readonly handle: MmapperHandle
+
+  /**
+   * any → Mapped, foreign where it was Unmapped; makes no system call. Says that somebody else has mapped
+   * `bytes` bytes at `start`; rounds outward to chunks. The mapper never alters foreign chunks.
+   * @throws {MmapError} reason `mapper-limit`: recorded over a reservation, it would exceed `maxMappedBytes`
+   */
+  markAsMapped(start: Address, bytes: number): void
+
+  /**
+   * Unmapped → Quarantined at exactly these addresses, never over somebody's mapping; Mapped runs are left
+   * alone. Rounds outward to chunks. mmap(2), `PROT_NONE`.
+   * @throws {MapStateError} a chunk is Quarantined already
+   * @throws {MmapError} `EEXIST` (occupied), `ENOMEM`
+   */
+  quarantineAddressRange(start: Address, pages: number, options?: MapOptions): void
+
+  /**
+   * Unmapped → Quarantined where the OS chooses. Whole chunks are reserved and recorded.
+   * @returns the start, aligned to `options.align` (default: the granularity)
+   * @throws {MmapError} `ENOMEM`
+   */
+  quarantineAddressRangeAnywhere(pages: number, options?: AlignedMapOptions): Address
+
+  /**
+   * Unmapped → Quarantined at `start` if all of it is free, else anywhere.
+   * @param start aligned to chunks and to `options.align`
+   * @returns where
+   * @throws {MmapError} `ENOMEM`
+   */
+  quarantineAddressRangePreferred(start: Address, pages: number, options?: AlignedMapOptions): Address
+
+  /**
+   * Unmapped, Quarantined → Mapped, zero-filled; Mapped runs are untouched. Rounds outward to chunks.
+   * One mmap(2) or mprotect(2) per run that changes; none, and no lock, if all is Mapped.
+   * @throws {MmapError} `EEXIST` (occupied), `ENOMEM` (also reason `mapper-limit`)
+   */
+  ensureMapped(start: Address, pages: number, options?: MapOptions): void
+
+  /** Whether the chunk at `address` is Mapped; false for anything that is no mappable address. Takes no lock. */
+  isMappedAddress(address: Address): boolean
+
+  /** The state of the chunk at `address`; Unmapped for anything that is no mappable address. Takes no lock. */
+  stateAt(address: Address): MapState
+
+  /**
+   * Mapped → Quarantined: memory and commit charge go back to the OS, the addresses stay reserved.
+   * Quarantined chunks are unchanged. Whole chunks only.
+   * @throws {MapStateError} a chunk is Unmapped or foreign
+   * @throws {ViewInUseError} a live view that cannot be detached covers it
+   * @throws {MmapError} the OS refused
+   */
+  decommit(start: Address, pages: number): void
+
+  /**
+   * → Unmapped: own memory is returned to the OS, foreign chunks are only forgotten, Unmapped ones unchanged.
+   * Whole chunks only. Pages of shared heaps are left as the engine made them instead.
+   * @throws {ViewInUseError} a live view that cannot be detached covers it
+   * @throws {MmapError} the OS refused
+   */
+  unmap(start: Address, pages: number): void
+
+  /**
+   * Mapped → Mapped, with another protection; by OS pages, inside own Mapped chunks. mprotect(2).
+   * @throws {MapStateError} a chunk is not Mapped, or foreign
+   * @throws {ViewInUseError} NoAccess, and a live view that cannot be detached covers it
+   * @throws {MmapError} the OS refused
+   */
+  protect(start: Address, pages: number, protection: MmapProtection): void
+
+  /**
+   * Mapped → Mapped; by OS pages, inside own Mapped chunks. madvise(2).
+   * @throws {MapStateError} a chunk is not Mapped, or foreign
+   * @throws {MmapError} the OS refused; reason `unsupported` where kernel or headers lack the advice
+   */
+  advise(start: Address, pages: number, advice: MemoryAdvice): void
+
+  /**
+   * The memory itself, any alignment, every chunk Mapped. The same range gives the same buffer. Writing
+   * through a view of memory that is not writable kills the process, as in C.
+   * @throws {MapStateError} a chunk is not Mapped, or a page is NoAccess
+   */
+  view(start: Address, bytes: number): ArrayBuffer
+
+  /**
+   * Detaches a view (its length becomes 0). Where the engine cannot detach (Node 20), this is the caller's
+   * word that nothing will touch it again.
+   */
+  releaseView(view: ArrayBuffer): void
+
+  /**
+   * A SharedArrayBuffer of `bytes` bytes whose pages this mapper manages, all Quarantined at first.
+   * @throws {RangeError} more than this runtime allows
+   */
+  reserveSharedHeap(bytes: number, options?: SharedHeapOptions): SharedHeap
+
+  /** All runs but the Unmapped ones, ascending; as they were at the call. */
+  runs(): Iterable<Run>
+
+  stats(): MmapperStats
+
+  /**
+   * Holds the chunk map against `/proc/self/maps` (proc(5)); empty = they agree.
+   * @throws {MmapperError} `ERR_MMAPPER_UNSUPPORTED` where the OS does not tell
+   */
+  audit(): Discrepancy[]
+
+  /**
+   * Unmaps all that the mapper owns and ends it; in a thread that only attached, just detaches that thread.
+   * Idempotent.
+   * @throws {MmapperError} `ERR_MMAPPER_ATTACHED`: other threads are attached
+   * @throws {ViewInUseError} a live view cannot be detached
+   */
+  [Symbol.dispose](): void
+}

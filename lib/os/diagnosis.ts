@@ -1,0 +1,171 @@
+/**
+ * Why the OS refused, said to be probable: errno first, and for ENOMEM the figures that the kernel
+ * compares (map count, limits, commit), read after the failure. See mmap(2) ERRORS, getrlimit(2), and
+ * vm.overcommit_memory in proc(5).
+ */
+import type { MmapErrorReason } from '../base/errors.js'
+import { formatBytes } from '../base/range.js'
+import type { PlatformConstants } from './platform/constants.js'
+import { countLines, readMaps, readText } from './proc.js'
+
+export interface Diagnosis {
+  readonly reason: MmapErrorReason
+  /** What to do next. */
+  readonly advice: string
+}
+
+/** Threads and the engine map memory too: this close to the limit counts as reached. */
+const MAP_COUNT_SLACK = 64
+/** What four-level page tables give to user space, less the last page. */
+const LOWEST_CEILING = 2 ** 47 - 2 ** 12
+
+/** The name of an errno: `ENOMEM`. */
+export function errnoName(errno: number): string {
+  try {
+    return process.getBuiltinModule('node:util').getSystemErrorName(errno)
+  } catch {
+    return `errno ${-errno}`
+  }
+}
+
+/** A request that the OS refused. */
+export interface Refused {
+  /** Negative. */
+  readonly errno: number
+  readonly syscall: string
+  /** Negative where the OS was to choose. */
+  readonly start: number
+  readonly bytes: number
+  /** Only addresses were wanted: nothing is charged for them. */
+  readonly isReservation?: boolean | undefined
+}
+
+/** Explains the failure of a request. */
+export function diagnose(platform: PlatformConstants, refused: Refused): Diagnosis {
+  const { errno, syscall } = refused
+  const { EEXIST, ENOMEM, EAGAIN, EPERM, EACCES, EINVAL, ENOSYS, EOPNOTSUPP } = platform
+  switch (-errno) {
+    case EEXIST:
+      return {
+        reason: 'occupied',
+        advice:
+          'Something else is mapped there: see /proc/self/maps, or let the OS choose with quarantineAddressRangeAnywhere.',
+      }
+    case ENOMEM:
+      return diagnoseMemory(refused)
+    case EAGAIN:
+      return syscall === 'madvise' || syscall === 'mprotect' ? diagnoseMemory(refused) : unknown()
+    case EPERM:
+    case EACCES:
+      return {
+        reason: 'permission',
+        advice:
+          'A security policy (seccomp, SELinux, vm.mmap_min_addr) forbids it. Ask for another protection or address.',
+      }
+    case EINVAL:
+    case ENOSYS:
+    case EOPNOTSUPP:
+      return {
+        reason: 'unsupported',
+        advice: 'This kernel cannot do it here. Go on without, or update the kernel.',
+      }
+    default:
+      return unknown()
+  }
+}
+
+function unknown(): Diagnosis {
+  return { reason: 'unknown', advice: 'See the manual page of the system call for this error.' }
+}
+
+function diagnoseMemory(refused: Refused): Diagnosis {
+  return (
+    diagnoseMapCount() ??
+    diagnoseLimits(refused) ??
+    (refused.isReservation ? undefined : diagnoseCommit(refused.bytes)) ??
+    diagnoseAddresses(refused) ??
+    unknown()
+  )
+}
+
+function diagnoseMapCount(): Diagnosis | undefined {
+  const most = Number(readText('/proc/sys/vm/max_map_count') ?? Number.NaN)
+  const count = countLines('/proc/self/maps')
+  if (count === undefined || !(most > 0) || count < most - MAP_COUNT_SLACK) return undefined
+  return {
+    reason: 'map-count',
+    advice:
+      `The process has ${count} mappings of the ${most} that vm.max_map_count allows. ` +
+      'Use fewer different protections and names side by side, or raise the limit with sysctl.',
+  }
+}
+
+function diagnoseLimits({ syscall, bytes, isReservation }: Refused): Diagnosis | undefined {
+  const limits = readText('/proc/self/limits')
+  if (limits === undefined) return undefined
+  for (const { limit, used, resource, applies } of [
+    { limit: 'Max address space', used: 'VmSize', resource: 'RLIMIT_AS', applies: syscall === 'mmap' },
+    { limit: 'Max data size', used: 'VmData', resource: 'RLIMIT_DATA', applies: !isReservation },
+  ]) {
+    const most = Number(new RegExp(`^${limit} +(\\d+)`, 'm').exec(limits)?.[1])
+    const now = statusBytes(used)
+    if (!applies || !(now + bytes > most)) continue
+    return {
+      reason: 'address-space',
+      advice: `${formatBytes(now)} are in use of the ${formatBytes(most)} that ${resource} allows. Ask for less, or raise it with ulimit.`,
+    }
+  }
+  return undefined
+}
+
+/** Bytes that a line of `/proc/self/status` says; NaN if it does not. */
+function statusBytes(name: string): number {
+  return 1024 * Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(readText('/proc/self/status') ?? '')?.[1])
+}
+
+/** What is left when no limit explains it: the addresses themselves. */
+function diagnoseAddresses({ syscall, start, bytes }: Refused): Diagnosis | undefined {
+  if (syscall !== 'mmap') return undefined
+  if (start < 0) return diagnoseGaps(bytes)
+  if (start + bytes <= LOWEST_CEILING) return undefined
+  return {
+    reason: 'address-space',
+    advice:
+      `A process may have no more than ${formatBytes(LOWEST_CEILING)} of addresses on most machines. ` +
+      'Ask for less, or for lower addresses.',
+  }
+}
+
+/** Engines place memory all over the address space: what is free need not be in one piece. */
+function diagnoseGaps(bytes: number): Diagnosis | undefined {
+  let largest = 0
+  let last = 0
+  for (const { start, limit } of readMaps() ?? []) {
+    largest = Math.max(largest, Math.min(start, LOWEST_CEILING) - last)
+    last = limit
+  }
+  if (bytes <= largest) return undefined
+  return {
+    reason: 'address-space',
+    advice:
+      `The largest free piece of the address space has ${formatBytes(largest)} ` +
+      '(the engine has mapped memory in between). Ask for less.',
+  }
+}
+
+function diagnoseCommit(bytes: number): Diagnosis | undefined {
+  const meminfo = readText('/proc/meminfo')
+  const mode = readText('/proc/sys/vm/overcommit_memory')?.trim()
+  if (meminfo === undefined || mode === undefined) return undefined
+  const figure = (name: string): number =>
+    1024 * Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(meminfo)?.[1])
+  const most = mode === '2' ? figure('CommitLimit') : figure('MemTotal') + figure('SwapTotal')
+  const now = mode === '2' ? figure('Committed_AS') : 0
+  if (mode === '1' || !(now + bytes > most)) return undefined
+  return {
+    reason: 'commit-limit',
+    advice:
+      `The system would have to promise ${formatBytes(now + bytes)} of ${formatBytes(most)} ` +
+      `(vm.overcommit_memory=${mode}). Map less at once, decommit what is not needed, or add memory.`,
+  }
+}

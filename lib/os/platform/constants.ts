@@ -1,0 +1,53 @@
+/**
+ * What a platform file states: the numbers its C library's headers give to the names of `mmap(2)`,
+ * `madvise(2)` and `prctl(2)`, and to the error codes this library tells apart. Only files in this folder
+ * know such a number.
+ */
+import type { MemoryAdvice } from '../../base/policy.js'
+
+export interface PlatformConstants {
+  /** `process.platform` and `process.arch` as one word, e.g. `linux-x64`. */
+  readonly name: string
+  readonly PROT_NONE: number
+  readonly PROT_READ: number
+  readonly PROT_WRITE: number
+  readonly PROT_EXEC: number
+  readonly MAP_PRIVATE: number
+  readonly MAP_ANONYMOUS: number
+  readonly MAP_FIXED: number
+  /** Asks that the mapping not be charged against memory and swap; 0 where there is no such flag. */
+  readonly MAP_NORESERVE: number
+  /**
+   * All flag bits that make `mmap` place the mapping at exactly the given address and refuse when any of the
+   * range is occupied; 0 where there is no such flag. It takes the place of `MAP_FIXED`, which it may contain
+   * and which alone would replace what is there. The refusal is EEXIST on Linux (a kernel before 4.17 does
+   * not know the flag and may map elsewhere, so compare the address). FreeBSD's manual says EINVAL; its
+   * kernel returns ENOMEM.
+   */
+  readonly MAP_FIXED_NOREPLACE: number
+  /**
+   * The `mmap` flag bits that executable, later rewritable memory needs (`MAP_JIT` on macOS), else 0. macOS
+   * refuses (EINVAL) `MAP_JIT` together with `MAP_FIXED`: such memory cannot be put at a chosen address.
+   */
+  readonly MAP_JIT: number
+  /**
+   * A platform leaves out what its headers lack, and what its headers have but its released kernels refuse.
+   */
+  readonly advice: Readonly<Partial<Record<MemoryAdvice, number>>>
+  /** True where `madvise(DontNeed)` promises zero pages afterwards (Linux private anonymous memory). */
+  readonly dontNeedZeroes: boolean
+  /** `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, …)`; undefined where the platform has no prctl. */
+  readonly PR_SET_VMA: number | undefined
+  /** Means nothing (0) where `PR_SET_VMA` is undefined. */
+  readonly PR_SET_VMA_ANON_NAME: number
+  /** The name `_SC_PAGESIZE` for `sysconf`; it belongs to the C library, not to the kernel. */
+  readonly SC_PAGESIZE: number
+  readonly EPERM: number
+  readonly EAGAIN: number
+  readonly ENOMEM: number
+  readonly EACCES: number
+  readonly EEXIST: number
+  readonly EINVAL: number
+  readonly ENOSYS: number
+  readonly EOPNOTSUPP: number
+}

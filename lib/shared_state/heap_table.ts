@@ -1,0 +1,108 @@
+/**
+ * Ranges whose pages belong to engine buffers (shared heaps), and which thread slots hold the buffer. An
+ * engine frees a buffer with its last reference; from then on the addresses may be anybody's. So the mapper
+ * touches lent chunks only from a thread that holds the buffer, and forgets a heap that nobody
+ * alive holds. All under the lock.
+ */
+import { MmapperError } from '../base/errors.js'
+import type { ChunkRange } from '../base/range.js'
+import { MOST_HEAPS, type SharedLayout } from './layout.js'
+import * as Word from './word.js'
+
+const WORDS_PER_HEAP = 4
+
+export class HeapTable {
+  readonly #words: Int32Array
+  readonly #ranges: Float64Array
+  readonly #holders: Int32Array
+
+  constructor(layout: SharedLayout) {
+    this.#words = layout.words
+    this.#ranges = layout.heapRanges
+    this.#holders = layout.heapHolders
+  }
+
+  get limit(): number {
+    return this.#words[Word.HeapLimit]!
+  }
+
+  rangeOf(heap: number): ChunkRange {
+    return { start: this.#ranges[2 * heap]!, limit: this.#ranges[2 * heap + 1]! }
+  }
+
+  /** Whether a heap is still the one at this range. */
+  isAt(heap: number, { start, limit }: ChunkRange): boolean {
+    return this.#ranges[2 * heap] === start && this.#ranges[2 * heap + 1] === limit
+  }
+
+  isUsed(heap: number): boolean {
+    return this.#ranges[2 * heap + 1] !== 0
+  }
+
+  /** The heap at exactly this range, or -1. */
+  find(range: ChunkRange): number {
+    for (let heap = 0; heap < this.limit; heap++) {
+      if (this.isAt(heap, range)) return heap
+    }
+    return -1
+  }
+
+  /** Records a heap held by `slot`. */
+  add(slot: number, { start, limit }: ChunkRange): number {
+    let heap = 0
+    while (heap < this.limit && this.isUsed(heap)) heap++
+    if (heap >= MOST_HEAPS) {
+      throw new MmapperError(
+        'ERR_MMAPPER_EXHAUSTED',
+        `Cannot reserve another shared heap: ${MOST_HEAPS} are in use. Dispose those that are done`,
+      )
+    }
+    this.#holders.fill(0, heap * WORDS_PER_HEAP, (heap + 1) * WORDS_PER_HEAP)
+    this.hold(heap, slot)
+    this.#ranges[2 * heap] = start
+    this.#ranges[2 * heap + 1] = limit
+    if (heap === this.limit) this.#words[Word.HeapLimit] = heap + 1
+    return heap
+  }
+
+  hold(heap: number, slot: number): void {
+    this.#holders[heap * WORDS_PER_HEAP + (slot >> 5)]! |= 1 << (slot & 31)
+  }
+
+  drop(heap: number, slot: number): void {
+    this.#holders[heap * WORDS_PER_HEAP + (slot >> 5)]! &= ~(1 << (slot & 31))
+  }
+
+  holds(heap: number, slot: number): boolean {
+    return (this.#holders[heap * WORDS_PER_HEAP + (slot >> 5)]! & (1 << (slot & 31))) !== 0
+  }
+
+  isHeld(heap: number): boolean {
+    const base = heap * WORDS_PER_HEAP
+    return this.#holders.subarray(base, base + WORDS_PER_HEAP).some(word => word !== 0)
+  }
+
+  remove(heap: number): void {
+    this.#ranges[2 * heap + 1] = 0
+    this.#ranges[2 * heap] = 0
+    let { limit } = this
+    while (limit > 0 && !this.isUsed(limit - 1)) limit--
+    this.#words[Word.HeapLimit] = limit
+  }
+
+  /** A heap that overlaps `range` and that `slot` does not hold, or -1. */
+  strangeOver({ start, limit }: ChunkRange, slot: number): number {
+    for (let heap = 0; heap < this.limit; heap++) {
+      const overlaps = this.#ranges[2 * heap]! < limit && this.#ranges[2 * heap + 1]! > start
+      if (overlaps && !this.holds(heap, slot)) return heap
+    }
+    return -1
+  }
+
+  /** The heaps that overlap `range`. */
+  *over({ start, limit }: ChunkRange): Iterable<number> {
+    for (let heap = 0; heap < this.limit; heap++) {
+      if (this.#ranges[2 * heap]! < limit && this.#ranges[2 * heap + 1]! > start) yield heap
+    }
+  }
+}

@@ -1,0 +1,82 @@
+/**
+ * What a mapper consists of in one thread: the shared state, the chunk map, the OS, and what this thread holds.
+ * Fields only; what is done with them is in the files beside this one (the frame of a transition, refusals) and in
+ * the verbs.
+ */
+import { invalidArgType } from '../base/errors.js'
+import { Geometry } from '../base/validate.js'
+import { ChunkMap } from '../chunks/chunk_map.js'
+import type { Syscalls } from '../os/libc.js'
+import { OsMemory, osPageSize } from '../os/os_memory.js'
+import { OS_THREADS } from '../os/proc.js'
+import { SyscallTrace } from '../os/syscall_trace.js'
+import { HeapTable } from '../shared_state/heap_table.js'
+import type { SharedLayout } from '../shared_state/layout.js'
+import { SharedLock } from '../shared_state/shared_lock.js'
+import { ThreadTable } from '../shared_state/thread_table.js'
+import { ViewTable } from '../shared_state/view_table.js'
+import { LocalViews } from './local_views.js'
+
+/** A heap's buffer, and how many SharedHeap objects of this thread stand for it. */
+export interface HeldHeap {
+  readonly start: number
+  readonly buffer: SharedArrayBuffer
+  users: number
+}
+
+export class Context {
+  readonly layout: SharedLayout
+  readonly map: ChunkMap
+  readonly os: OsMemory
+  readonly geometry: Geometry
+  readonly threads: ThreadTable
+  readonly slot: number
+  readonly ticket: number
+  readonly views: ViewTable
+  readonly localViews: LocalViews
+  readonly heaps: HeapTable
+  readonly lock: SharedLock
+  readonly trace: SyscallTrace
+  /** Finishes or rolls back what a dead thread left; `verbs/repair.ts`. */
+  readonly repair: (context: Context) => void
+  /** Shared heaps of this thread by number, with the buffers that the engine must not free meanwhile. */
+  readonly heldHeaps = new Map<number, HeldHeap>()
+  /** Set when this attachment ends: its slot may be another thread's from then on. */
+  isOver = false
+
+  constructor(layout: SharedLayout, syscalls: Syscalls, repair: (context: Context) => void) {
+    this.layout = layout
+    this.repair = repair
+    this.geometry = new Geometry(layout.logGranularity, layout.logMappableBytes, osPageSize(syscalls))
+    this.map = new ChunkMap(layout)
+    this.os = new OsMemory(syscalls, layout)
+    this.trace = new SyscallTrace(syscalls)
+    this.views = new ViewTable(layout)
+    this.heaps = new HeapTable(layout)
+    this.threads = new ThreadTable(layout, OS_THREADS)
+    this.slot = this.threads.attach()
+    this.ticket = this.threads.ticketOf(this.slot)
+    this.localViews = new LocalViews(this.views, this.slot)
+    this.lock = new SharedLock(layout.words, this.ticket, this.threads)
+  }
+}
+
+const CONTEXTS = new WeakMap<object, Context>()
+
+/** Lets `contextOf` find the context of a public mapper object. */
+export function registerContext(mmapper: object, context: Context): void {
+  CONTEXTS.set(mmapper, context)
+}
+
+/** The context of a mapper; throws for anything else, and after its disposal. */
+export function contextOf(mmapper: unknown): Context {
+  const context = typeof mmapper === 'object' && mmapper !== null ? CONTEXTS.get(mmapper) : undefined
+  if (context === undefined) {
+    throw invalidArgType('mmapper', 'a ChunkStateMmapper that is not disposed', mmapper)
+  }
+  return context
+}
+
+export function forgetContext(mmapper: object): void {
+  CONTEXTS.delete(mmapper)
+}

@@ -1,0 +1,122 @@
+/** Why a call is refused, as an error: by the chunk map's states, by the OS, by views, by heaps that are not ours. */
+import { MapStateError, MmapError, MmapperError, ViewInUseError } from '../base/errors.js'
+import type { MapState } from '../base/policy.js'
+import { type ByteRange, type ChunkRange, formatBytes } from '../base/range.js'
+import { COUNT_MAPPED } from '../chunks/entry.js'
+import { type Diagnosis, diagnose, errnoName } from '../os/diagnosis.js'
+import * as Num from '../shared_state/num.js'
+import type { Context } from './context.js'
+import { sweepDeadThreads } from './sweep.js'
+/** A refusal by the OS, before it has become an error. */
+export interface Refusal extends ByteRange {
+  readonly action: string
+  readonly syscall: string
+  /** Negative. */
+  readonly errno: number
+  readonly annotation?: string | undefined
+  /** Only addresses were wanted. */
+  readonly isReservation?: boolean | undefined
+  /** Where the cause is known. */
+  readonly diagnosis?: Diagnosis | undefined
+  readonly partial?: ByteRange | undefined
+}
+
+/** Whether `chunks` more may be Mapped. */
+export function hasAllowance(context: Context, chunks: number): boolean {
+  const wanted = (context.map.total(COUNT_MAPPED) + chunks) * context.geometry.bytesInChunk
+  return wanted <= context.layout.numbers[Num.MaxMappedBytes]!
+}
+
+/** Throws unless `chunks` more may be Mapped. */
+export function checkLimit(
+  context: Context,
+  action: string,
+  range: ChunkRange,
+  chunks: number,
+  syscall: string,
+): void {
+  if (hasAllowance(context, chunks)) return
+  const most = context.layout.numbers[Num.MaxMappedBytes]!
+  const wanted = (context.map.total(COUNT_MAPPED) + chunks) * context.geometry.bytesInChunk
+  const { ENOMEM } = context.os.platform
+  throw error(
+    { action, syscall, errno: -ENOMEM, ...context.geometry.byteRange(range) },
+    {
+      reason: 'mapper-limit',
+      advice: `${formatBytes(wanted)} would be mapped in all, and maxMappedBytes is ${formatBytes(most)}. Decommit or unmap something first.`,
+    },
+  )
+}
+
+/** The error of a system call that failed, with its diagnosis. */
+export function refused(context: Context, refusal: Refusal): MmapError {
+  return error(refusal, refusal.diagnosis ?? diagnose(context.os.platform, refusal))
+}
+
+function error(refusal: Refusal, { reason, advice }: Diagnosis): MmapError {
+  const { start, errno, isReservation: _, diagnosis: __, ...rest } = refusal
+  return new MmapError({
+    ...rest,
+    errno,
+    code: errnoName(errno),
+    address: start < 0 ? undefined : start,
+    annotation: refusal.annotation,
+    reason,
+    advice,
+  })
+}
+
+export function stateError(
+  context: Context,
+  operation: string,
+  range: ChunkRange,
+  state: MapState,
+  cause: string,
+): MapStateError {
+  return new MapStateError(operation, context.geometry.byteRange(range), state, cause)
+}
+
+/**
+ * Lent chunks may only be touched by a thread that holds the engine's buffer: else it could be freed
+ * meanwhile. Heaps whose holders are all dead are forgotten here.
+ */
+export function settleHeaps(context: Context, operation: string, range: ChunkRange): void {
+  if (context.heaps.limit === 0) return
+  for (const again of [true, false]) {
+    const strange = context.heaps.strangeOver(range, context.slot)
+    if (strange < 0) return
+    if (again) sweepDeadThreads(context)
+    else {
+      throw stateError(
+        context,
+        operation,
+        context.heaps.rangeOf(strange),
+        'Quarantined',
+        'it is a shared heap whose buffer this thread does not hold. Call SharedHeap.attach() here first',
+      )
+    }
+  }
+}
+
+/** Throws if a view that cannot be detached from here covers the range. */
+export function checkViews(context: Context, operation: string, range: ByteRange): void {
+  const here = context.localViews.stuckOver(range)
+  if (here.length === 0 && !context.views.hasOthers(context.slot)) return
+  let others = context.views.othersOver(context.slot, range)
+  if (others.some(({ slot }) => !context.threads.isAlive(slot))) {
+    sweepDeadThreads(context)
+    others = context.views.othersOver(context.slot, range)
+  }
+  const views = [
+    ...here.map(({ start, bytes }) => ({ start, bytes, thread: 'this thread' })),
+    ...others.map(({ start, bytes, slot }) => ({ start, bytes, thread: context.threads.nameOf(slot) })),
+  ]
+  if (views.length > 0) throw new ViewInUseError(operation, range, views)
+}
+
+export function disposedError(what: 'mapper' | 'shared heap' = 'mapper'): MmapperError {
+  return new MmapperError(
+    'ERR_MMAPPER_DISPOSED',
+    `Cannot use a ${what} after it was disposed. Make a new one`,
+  )
+}

@@ -1,0 +1,56 @@
+/** What dead threads held, and heaps whose buffers the engine has freed, is cleared here. With the lock held. */
+
+import type { ChunkRange } from '../base/range.js'
+import { LENT, UNMAPPED } from '../chunks/entry.js'
+import type { Context } from './context.js'
+
+/**
+ * Clears what dead threads held: views, slots, and heaps that nobody holds any more, if `mayForget` them.
+ * With the lock held. A slot is freed last: a sweep that dies is done again by the next.
+ */
+export function sweepDeadThreads(context: Context, mayForget: (heap: number) => boolean = () => true): void {
+  const { threads, heaps } = context
+  for (let slot = 0; slot < threads.limit; slot++) {
+    const occupant = threads.occupantOf(slot)
+    if (occupant === 0 || threads.isAlive(slot)) continue
+    // Nobody who takes the slot over now holds anything yet: that needs the lock.
+    clearSlot(context, slot)
+    threads.vacate(slot, occupant)
+  }
+  for (let heap = 0; heap < heaps.limit; heap++) {
+    if (heaps.isUsed(heap) && !heaps.isHeld(heap) && mayForget(heap)) forgetHeap(context, heap)
+  }
+}
+
+/** Clears what a slot holds. */
+export function clearSlot(context: Context, slot: number): void {
+  const { heaps, views } = context
+  views.forget(slot)
+  for (let heap = 0; heap < heaps.limit; heap++) if (heaps.isUsed(heap)) heaps.drop(heap, slot)
+}
+
+/** Forgets heaps whose addresses the OS has just given to somebody else: the engine has freed their buffers. */
+export function forgetHeapsOver(context: Context, range: ChunkRange): void {
+  for (const heap of [...context.heaps.over(range)]) forgetHeap(context, heap)
+}
+
+/** Forgets the heap at exactly this range, if there is one. */
+export function forgetHeapAt(context: Context, range: ChunkRange): void {
+  const heap = context.heaps.find(range)
+  if (heap >= 0) forgetHeap(context, heap)
+}
+
+/** The engine has freed the buffer with its last reference: its addresses are nobody's of ours. */
+function forgetHeap(context: Context, heap: number): void {
+  const { map, heaps } = context
+  const range = heaps.rangeOf(heap)
+  for (let at = range.start; at < range.limit; ) {
+    const end = map.runLimit(at, range.limit, LENT)
+    if ((map.entryAt(at) & LENT) !== 0) {
+      map.prepare({ start: at, limit: end })
+      map.set({ start: at, limit: end }, UNMAPPED, 0)
+    }
+    at = end
+  }
+  heaps.remove(heap)
+}

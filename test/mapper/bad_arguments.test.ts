@@ -1,0 +1,414 @@
+/** Bad input, for every public method: the right class and code, no system call, nothing changed. */
+
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import {
+  ChunkStateMmapper,
+  libcSyscalls,
+  type MapOptions,
+  MemoryAdvice,
+  MmapAnnotation,
+  MmapProtection,
+  SharedHeap,
+} from '../../lib/index.js'
+import { CHUNK, countingSyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+
+const { syscalls, calls } = countingSyscalls()
+const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 48, syscalls })
+mmapper.ensureMapped(WINDOW, 2 * PAGES, { annotation: MmapAnnotation.space('kept') })
+mmapper.quarantineAddressRange(WINDOW + 2 * CHUNK, 2 * PAGES)
+mmapper.markAsMapped(WINDOW + 5 * CHUNK, CHUNK)
+const heap = mmapper.reserveSharedHeap(4 * CHUNK)
+heap.commit(0, 2 * CHUNK)
+const view = mmapper.view(WINDOW, CHUNK)
+new Uint8Array(view).fill(9)
+
+type Bad = readonly [value: unknown, code: string]
+const TYPE = 'ERR_INVALID_ARG_TYPE'
+const RANGE = 'ERR_OUT_OF_RANGE'
+const VALUE = 'ERR_INVALID_ARG_VALUE'
+
+const NO_NUMBERS: readonly Bad[] = [
+  undefined,
+  null,
+  true,
+  '',
+  '0',
+  '4096',
+  0n,
+  4096n,
+  Symbol('address'),
+  [],
+  [4096],
+  {},
+  { valueOf: () => WINDOW },
+  Object.create(null),
+  () => WINDOW,
+  new Date(0),
+].map(value => [value, TYPE] as const)
+const NO_INTEGERS: readonly Bad[] = [
+  Number.NaN,
+  Number.POSITIVE_INFINITY,
+  Number.NEGATIVE_INFINITY,
+  0.5,
+  -0.5,
+  4096.5,
+  WINDOW + 0.5,
+  -1,
+  -4096,
+  -WINDOW,
+  -(2 ** 53),
+  1e300,
+  -1e300,
+  Number.MIN_VALUE,
+].map(value => [value, RANGE] as const)
+const BEYOND: readonly Bad[] = [2 ** 48, 2 ** 48 + CHUNK, 2 ** 53, 2 ** 63, 2 ** 64].map(v => [v, RANGE])
+const NUMBERS: readonly Bad[] = [...NO_NUMBERS, ...NO_INTEGERS]
+
+const BYTE_START: readonly Bad[] = [...NUMBERS, ...BEYOND]
+const PAGE_START: readonly Bad[] = [...BYTE_START, [WINDOW + 1, RANGE], [WINDOW + 2048, RANGE]]
+const CHUNK_START: readonly Bad[] = [...PAGE_START, [WINDOW + 4096, RANGE], [WINDOW - 4096, RANGE]]
+const SIZE: readonly Bad[] = [...NUMBERS, [0, RANGE], [-0, RANGE], [2 ** 48 + 1, RANGE], [2 ** 53, RANGE]]
+const PAGE_COUNT: readonly Bad[] = [...SIZE, [2 ** 36 + 1, RANGE]]
+/** Does not fit between the start and the end of the mappable space. */
+const TOO_MANY: readonly Bad[] = [[2 ** 36, RANGE]]
+const CHUNK_COUNT: readonly Bad[] = [...PAGE_COUNT, ...TOO_MANY, [1, RANGE], [PAGES + 1, RANGE]]
+const MEMBER: readonly Bad[] = [
+  ...NO_NUMBERS.filter(([value]) => typeof value !== 'string'),
+  [0, TYPE],
+  [3, TYPE],
+  ['', VALUE],
+  ['readwrite', VALUE],
+  ['toString', VALUE],
+  ['__proto__', VALUE],
+  ['constructor', VALUE],
+]
+/** A set member that is left out means the default. */
+const OPTIONAL_MEMBER = MEMBER.filter(([value]) => value !== undefined)
+
+const forged = (prototype: object, fields: object): unknown => Object.assign(Object.create(prototype), fields)
+const ANNOTATION: readonly Bad[] = [
+  [null, TYPE],
+  ['mmapper:space:x', TYPE],
+  [{ name: 'x' }, TYPE],
+  [5, TYPE],
+  [MmapAnnotation, TYPE],
+  [Object.create(MmapAnnotation.prototype), TYPE],
+  [forged(Object.create(MmapAnnotation.prototype), { name: 'x'.repeat(1000) }), TYPE],
+]
+const OPTIONS: readonly Bad[] = [
+  ...[null, 1, '', 'NoAccess', true, 0n, Symbol('o'), () => ({})].map(value => [value, TYPE] as const),
+  ...OPTIONAL_MEMBER.map(([value, code]) => [{ protection: value }, code] as const),
+  ...OPTIONAL_MEMBER.map(([value, code]) => [{ hugePage: value }, code] as const),
+  ...ANNOTATION.map(([value, code]) => [{ annotation: value }, code] as const),
+]
+const ALIGNED: readonly Bad[] = [
+  ...OPTIONS,
+  ...NUMBERS.filter(([value]) => value !== undefined).map(([align, code]) => [{ align }, code] as const),
+  ...[0, 1, 4096, CHUNK / 2, CHUNK + 1, 3 * CHUNK, 2 ** 48, 2 ** 53].map(
+    align => [{ align }, RANGE] as const,
+  ),
+]
+const BUFFER: readonly Bad[] = [
+  ...NO_NUMBERS,
+  [0, TYPE],
+  [new Uint8Array(8), TYPE],
+  [new DataView(new ArrayBuffer(8)), TYPE],
+  [new SharedArrayBuffer(8), TYPE],
+  [Object.create(ArrayBuffer.prototype), VALUE],
+  [new ArrayBuffer(8), VALUE],
+]
+
+type AnyMethod = (...args: unknown[]) => unknown
+interface Method {
+  readonly name: string
+  readonly target: object
+  /** Good arguments, each replaced in turn by the bad ones beside it. */
+  readonly args: readonly (readonly [good: unknown, bad: readonly Bad[]])[]
+}
+
+function ofTarget(target: object, methods: readonly Omit<Method, 'target'>[]): Method[] {
+  return methods.map(method => ({ ...method, target }))
+}
+
+const METHODS = ofTarget(mmapper, [
+  {
+    name: 'markAsMapped',
+    args: [
+      [WINDOW, BYTE_START],
+      [CHUNK, [...SIZE, [2 ** 48, RANGE]]],
+    ],
+  },
+  {
+    name: 'quarantineAddressRange',
+    args: [
+      [WINDOW, PAGE_START],
+      [PAGES, [...PAGE_COUNT, ...TOO_MANY]],
+      [undefined, OPTIONS],
+    ],
+  },
+  {
+    name: 'quarantineAddressRangeAnywhere',
+    args: [
+      [PAGES, PAGE_COUNT],
+      [undefined, ALIGNED],
+    ],
+  },
+  {
+    name: 'quarantineAddressRangePreferred',
+    args: [
+      [WINDOW, CHUNK_START],
+      [PAGES, [...PAGE_COUNT, ...TOO_MANY]],
+      [undefined, ALIGNED],
+    ],
+  },
+  {
+    name: 'ensureMapped',
+    args: [
+      [WINDOW, PAGE_START],
+      [PAGES, [...PAGE_COUNT, ...TOO_MANY]],
+      [undefined, OPTIONS],
+    ],
+  },
+  {
+    name: 'decommit',
+    args: [
+      [WINDOW, CHUNK_START],
+      [PAGES, CHUNK_COUNT],
+    ],
+  },
+  {
+    name: 'unmap',
+    args: [
+      [WINDOW, CHUNK_START],
+      [PAGES, CHUNK_COUNT],
+    ],
+  },
+  {
+    name: 'protect',
+    args: [
+      [WINDOW, PAGE_START],
+      [PAGES, [...PAGE_COUNT, ...TOO_MANY]],
+      [MmapProtection.Read, MEMBER],
+    ],
+  },
+  {
+    name: 'advise',
+    args: [
+      [WINDOW, PAGE_START],
+      [PAGES, [...PAGE_COUNT, ...TOO_MANY]],
+      [MemoryAdvice.DontNeed, MEMBER],
+    ],
+  },
+  {
+    name: 'view',
+    args: [
+      [WINDOW, [...BYTE_START, [0, RANGE]]],
+      [CHUNK + 1, [...SIZE, [2 ** 48, RANGE]]],
+    ],
+  },
+  { name: 'releaseView', args: [[view, BUFFER]] },
+  {
+    name: 'reserveSharedHeap',
+    args: [
+      [CHUNK, [...SIZE, [2 ** 48, RANGE]]],
+      [undefined, [...OPTIONS, [{ guard: 1 }, TYPE], [{ guard: null }, TYPE], [{ guard: 'no' }, TYPE]]],
+    ],
+  },
+])
+
+const OFFSET: readonly Bad[] = [...NUMBERS, [4 * CHUNK, RANGE], [2 ** 48, RANGE], [2 ** 53, RANGE]]
+const LENGTH: readonly Bad[] = [...NUMBERS, [0, RANGE], [4 * CHUNK + 1, RANGE], [2 ** 53, RANGE]]
+const HEAP_METHODS = ofTarget(heap, [
+  {
+    name: 'commit',
+    args: [
+      [0, OFFSET],
+      [CHUNK, LENGTH],
+      [undefined, OPTIONS],
+    ],
+  },
+  {
+    name: 'decommit',
+    args: [
+      [0, [...OFFSET, [1, RANGE], [4096, RANGE]]],
+      [CHUNK, [...LENGTH, [1, RANGE], [4096, RANGE]]],
+    ],
+  },
+  {
+    name: 'protect',
+    args: [
+      [0, [...OFFSET, [1, RANGE]]],
+      [CHUNK, [...LENGTH, [1, RANGE]]],
+      [MmapProtection.Read, MEMBER],
+    ],
+  },
+  {
+    name: 'advise',
+    args: [
+      [0, [...OFFSET, [1, RANGE]]],
+      [CHUNK, [...LENGTH, [1, RANGE]]],
+      [MemoryAdvice.DontNeed, MEMBER],
+    ],
+  },
+  {
+    name: 'bytesView',
+    args: [
+      [0, OFFSET.filter(([value]) => value !== undefined)],
+      [CHUNK, LENGTH.filter(([value]) => value !== undefined)],
+    ],
+  },
+])
+
+function describe(value: unknown): string {
+  if (typeof value === 'object' && value !== null) {
+    return `{ ${Object.entries(value).map(([key, field]) => `${key}: ${typeof field} ${String(typeof field === 'object' ? '' : field)}`)} }`
+  }
+  return `${typeof value} ${String(value)}`
+}
+
+const snapshot = (): string => {
+  const { syscalls: _, ...stats } = mmapper.stats()
+  return JSON.stringify([[...mmapper.runs()], stats, mmapper.audit(), view.byteLength])
+}
+
+for (const { name, target, args } of [...METHODS, ...HEAP_METHODS]) {
+  const where = target === heap ? 'SharedHeap' : 'Mmapper'
+  test(`${where}.${name} refuses every bad argument, without a system call`, () => {
+    const method = (target as Record<string, AnyMethod>)[name]!.bind(target) as AnyMethod
+    const before = snapshot()
+    let tried = 0
+    for (const [index, [, bad]] of args.entries()) {
+      for (const [value, code] of bad) {
+        const given = args.map(([good]) => good)
+        given[index] = value
+        calls.length = 0
+        const error = thrownBy(() => method(...given))
+        const what = `${name}(… ${describe(value)} as argument ${index})`
+        assert.is(error.code, code, `${what}: ${error.stack}`)
+        assert.instance(error, code === RANGE ? RangeError : TypeError, what)
+        assert.equal(calls, [], what)
+        tried++
+      }
+    }
+    assert.ok(tried > 15)
+    assert.is(snapshot(), before)
+    assert.ok(new Uint8Array(view).every(byte => byte === 9))
+  })
+}
+
+test('no argument at all is refused as well', () => {
+  for (const { name, target } of [...METHODS, ...HEAP_METHODS]) {
+    if (name === 'bytesView') continue
+    calls.length = 0
+    assert.is(thrownBy(() => (target as Record<string, AnyMethod>)[name]!()).code, TYPE, name)
+    assert.equal(calls, [])
+  }
+})
+
+test('every method of the contract is in the tables', () => {
+  const tried = METHODS.map(({ name }) => name)
+  const none = ['constructor', 'handle', 'isMappedAddress', 'stateAt', 'runs', 'stats', 'audit']
+  assert.equal([...tried, ...none].sort(), Object.getOwnPropertyNames(ChunkStateMmapper.prototype).sort())
+  const ofHeap = HEAP_METHODS.map(({ name }) => name)
+  assert.equal(
+    [...ofHeap, 'constructor', 'handle', 'toString'].sort(),
+    Object.getOwnPropertyNames(SharedHeap.prototype).sort(),
+  )
+})
+
+test('options that change while they are read are read once', () => {
+  let reads = 0
+  const options = {
+    get protection() {
+      return reads++ === 0 ? MmapProtection.Read : ('nonsense' as MmapProtection)
+    },
+  }
+  mmapper.ensureMapped(WINDOW + 2 * CHUNK, 1, options as MapOptions)
+  assert.is(reads, 1)
+  mmapper.decommit(WINDOW + 2 * CHUNK, PAGES)
+  assert.equal(mmapper.audit(), [])
+})
+
+test('mapper options are checked', () => {
+  const numbers = (name: string, bad: readonly Bad[]): Bad[] =>
+    bad.filter(([value]) => value !== undefined).map(([value, code]) => [{ [name]: value }, code])
+  const bad: readonly Bad[] = [
+    ...[null, 1, 'x', true, () => ({}), Symbol('o')].map(value => [value, TYPE] as const),
+    ...numbers('logGranularity', [...NUMBERS, [15, RANGE], [31, RANGE], [22.5, RANGE]]),
+    ...numbers('logMappableBytes', [...NUMBERS, [31, RANGE], [49, RANGE]]),
+    ...numbers('maxMappedBytes', [...NO_NUMBERS, [Number.NaN, RANGE], [-1, RANGE], [-Infinity, RANGE]]),
+    ...[null, 1, {}, { ...libcSyscalls(), mmap: 1 }, () => 0].map(
+      value => [{ syscalls: value }, TYPE] as const,
+    ),
+  ]
+  for (const [options, code] of bad) {
+    const error = thrownBy(() => new ChunkStateMmapper(options as object))
+    assert.is(error.code, code, `${describe(options)}: ${error}`)
+  }
+})
+
+test('only handles can be attached', () => {
+  const others = [
+    undefined,
+    null,
+    1,
+    'x',
+    {},
+    { kind: 'mmapper' },
+    { memory: new SharedArrayBuffer(8) },
+    { memory: new ArrayBuffer(4096) },
+    { kind: 'mmapper', memory: new SharedArrayBuffer(4096) },
+    mmapper,
+    heap.handle,
+  ]
+  for (const handle of others) {
+    assert.is(thrownBy(() => ChunkStateMmapper.attach(handle as never)).code, TYPE)
+  }
+  const { buffer, byteOffset, start, bytes } = heap
+  const kind = 'shared-heap'
+  const handles: unknown[] = [
+    undefined,
+    null,
+    {},
+    heap,
+    mmapper.handle,
+    { kind, buffer, byteOffset, start: start + CHUNK, bytes },
+    { kind, buffer, byteOffset: -1, start, bytes },
+    { kind, buffer, byteOffset: Number.NaN, start, bytes },
+    { kind, buffer: new SharedArrayBuffer(8), byteOffset, start, bytes },
+    { kind, buffer: new SharedArrayBuffer(0), byteOffset, start, bytes },
+    { kind, buffer: new ArrayBuffer(8), byteOffset, start, bytes },
+  ]
+  for (const handle of handles) {
+    const error = thrownBy(() => SharedHeap.attach(mmapper, handle as never))
+    assert.is(error.code, TYPE, error.stack)
+  }
+  for (const other of [undefined, null, {}, 5, mmapper.handle]) {
+    assert.is(thrownBy(() => SharedHeap.attach(other as never, heap.handle)).code, TYPE)
+  }
+})
+
+test('annotations are checked', () => {
+  const { space, misc, sideMeta, test: ofTest } = MmapAnnotation as unknown as Record<string, AnyMethod>
+  for (const value of [undefined, null, 1, 5n, {}, [], Symbol('s')]) {
+    for (const make of [space!, misc!, sideMeta!, ofTest!, (meta: unknown) => sideMeta!('x', meta)]) {
+      assert.is(thrownBy(() => make.call(MmapAnnotation, value, 1)).code, TYPE)
+    }
+  }
+  for (const line of ['1', 1n, undefined, null]) {
+    assert.is(thrownBy(() => ofTest!.call(MmapAnnotation, 'f', line)).code, TYPE)
+  }
+  for (const line of [-1, 0.5, Number.NaN, Infinity, 2 ** 53]) {
+    assert.is(thrownBy(() => ofTest!.call(MmapAnnotation, 'f', line)).code, RANGE)
+  }
+  assert.is(thrownBy(() => space!.call(MmapAnnotation, '')).code, RANGE)
+})
+
+test('everything can still be given back', () => {
+  mmapper.releaseView(view)
+  heap[Symbol.dispose]()
+  mmapper[Symbol.dispose]()
+})
+
+test.run()

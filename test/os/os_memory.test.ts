@@ -1,0 +1,154 @@
+/** The OS layer: kernels that behave otherwise, page sizes, probes. */
+
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import {
+  ChunkStateMmapper,
+  HugePageSupport,
+  libcSyscalls,
+  MemoryAdvice,
+  MmapAnnotation,
+  MmapProtection,
+} from '../../lib/index.js'
+import { SYSCALL_NAMES } from '../../lib/os/libc.js'
+import * as Num from '../../lib/shared_state/num.js'
+import { CHUNK, countingSyscalls, leftOver, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { osPermissions } from '../support/support.js'
+
+const real = libcSyscalls()
+
+test('a kernel that takes MAP_FIXED_NOREPLACE for a hint: what it gave elsewhere is unmapped again', () => {
+  const { syscalls, calls } = countingSyscalls()
+  const old = {
+    ...syscalls,
+    mmap: (address: number, length: number, prot: number, flags: number, fd: number, offset: number) =>
+      syscalls.mmap(address, length, prot, flags & ~0x100000, fd, offset),
+  }
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 47, syscalls: old })
+  mmapper.ensureMapped(WINDOW, PAGES)
+  real.mmap(WINDOW + 2 * CHUNK, CHUNK, 3, 0x100022, -1, 0)
+  calls.length = 0
+  for (const verb of ['ensureMapped', 'quarantineAddressRange'] as const) {
+    const error = thrownBy(() => mmapper[verb](WINDOW + CHUNK, 2 * PAGES))
+    assert.is(error.code, 'EEXIST')
+    assert.is(error.reason, 'occupied')
+  }
+  const elsewhere = mmapper.quarantineAddressRangePreferred(WINDOW + 2 * CHUNK, 1)
+  assert.is.not(elsewhere, WINDOW + 2 * CHUNK)
+  assert.equal(leftOver(calls), [[elsewhere, elsewhere + CHUNK]])
+  assert.equal(mmapper.audit(), [])
+  mmapper[Symbol.dispose]()
+  real.munmap(WINDOW + 2 * CHUNK, CHUNK)
+})
+
+for (const logPage of [14, 16]) {
+  test(`OS pages of ${2 ** logPage / 1024} KiB: page-granular calls want whole ones`, () => {
+    const pages = 2 ** logPage / 4096
+    const { syscalls } = countingSyscalls()
+    const injected = { ...syscalls, sysconf: () => 2 ** logPage }
+    const mmapper = new ChunkStateMmapper({ logGranularity: 18, logMappableBytes: 42, syscalls: injected })
+    // What is rounded to chunks takes any page.
+    mmapper.ensureMapped(WINDOW + 4096, 1)
+    for (const [start, count] of [
+      [WINDOW + 4096, pages],
+      [WINDOW, 1],
+      [WINDOW, pages + 1],
+    ] as const) {
+      assert.is(thrownBy(() => mmapper.protect(start, count, MmapProtection.Read)).code, 'ERR_OUT_OF_RANGE')
+      assert.is(thrownBy(() => mmapper.advise(start, count, MemoryAdvice.DontNeed)).code, 'ERR_OUT_OF_RANGE')
+    }
+    mmapper.protect(WINDOW + 2 ** logPage, pages, MmapProtection.Read)
+    mmapper.advise(WINDOW, 2 * pages, MemoryAdvice.DontNeed)
+    assert.equal(
+      osPermissions(WINDOW + 2 ** logPage, 2 ** logPage).map(piece => piece.permissions),
+      ['r--p'],
+    )
+    assert.equal(mmapper.audit(), [])
+    mmapper[Symbol.dispose]()
+  })
+}
+
+test('a granularity below the OS page is refused, and so is nonsense from sysconf', () => {
+  const paged = (size: number) => ({ ...real, sysconf: () => size })
+  assert.is(
+    thrownBy(() => new ChunkStateMmapper({ logGranularity: 16, syscalls: paged(2 ** 17) })).code,
+    'ERR_OUT_OF_RANGE',
+  )
+  new ChunkStateMmapper({ logGranularity: 17, syscalls: paged(2 ** 17) })[Symbol.dispose]()
+  for (const size of [-22, 0, 1, 2048, 5000, Number.NaN]) {
+    assert.instance(
+      thrownBy(() => new ChunkStateMmapper({ syscalls: paged(size) })),
+      RangeError,
+    )
+  }
+})
+
+test('names are probed once, and given where the kernel takes them', () => {
+  for (const [result, expected] of [
+    [-22, 1],
+    [-38, 1],
+    [0, 3],
+    [-12, 3],
+  ] as const) {
+    const names: unknown[] = []
+    const prctl = (...args: unknown[]): number => {
+      names.push(args[4])
+      return result
+    }
+    const syscalls = { ...real, prctl }
+    const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+    for (let chunk = 0; chunk < 3; chunk++) {
+      mmapper.ensureMapped(WINDOW + chunk * CHUNK, 1, { annotation: MmapAnnotation.misc(`n${chunk}`) })
+    }
+    assert.is(names.length, expected, `prctl gives ${result}`)
+    assert.is(names[0], 'mmapper:misc:n0')
+    assert.is([...mmapper.runs()].length, 3)
+    mmapper[Symbol.dispose]()
+  }
+})
+
+test('each advice is probed once, by an empty range', () => {
+  const { syscalls, calls } = countingSyscalls()
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  mmapper.ensureMapped(WINDOW, 2 * PAGES, { hugePage: HugePageSupport.TransparentHugePages })
+  for (const advice of Object.values(MemoryAdvice)) {
+    calls.length = 0
+    for (let i = 0; i < 2; i++) {
+      try {
+        mmapper.advise(WINDOW, 1, advice)
+      } catch (error) {
+        assert.ok(
+          ['unsupported', 'unknown'].includes((error as { reason: string }).reason),
+          `${advice}: ${error}`,
+        )
+      }
+    }
+    const probes = calls.filter(({ args }) => args[1] === 0)
+    assert.is(probes.length, advice === MemoryAdvice.HugePage ? 0 : 1, advice)
+    for (const { args } of probes) assert.is(args[0], 0)
+  }
+  mmapper[Symbol.dispose]()
+})
+
+test('an advice that the kernel does not know is an error, never silence', () => {
+  const syscalls = { ...real, madvise: () => -22 }
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  mmapper.ensureMapped(WINDOW, 1, { hugePage: HugePageSupport.TransparentHugePages })
+  for (const advice of Object.values(MemoryAdvice)) {
+    const error = thrownBy(() => mmapper.advise(WINDOW, 1, advice))
+    assert.is(error.reason, 'unsupported', advice)
+    assert.is(error.syscall, 'madvise')
+  }
+  mmapper[Symbol.dispose]()
+})
+
+test('the counters stand in the order of the names', () => {
+  const byName = new Map<string, number>(Object.entries(Num))
+  const indices = SYSCALL_NAMES.map(name => byName.get(`${name[0]!.toUpperCase()}${name.slice(1)}`))
+  assert.equal(
+    indices,
+    SYSCALL_NAMES.map((_, index) => Num.Mmap + index),
+  )
+})
+
+test.run()

@@ -1,0 +1,164 @@
+import { constants } from 'node:os'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import type { MemoryAdvice } from '../../lib/base/policy.js'
+import type { PlatformConstants } from '../../lib/os/platform/constants.js'
+import { PLATFORMS, platformConstants } from '../../lib/os/platform/index.js'
+
+const PROTECTIONS = ['PROT_READ', 'PROT_WRITE', 'PROT_EXEC'] as const
+const REQUIRED_FLAGS = ['MAP_PRIVATE', 'MAP_ANONYMOUS', 'MAP_FIXED'] as const
+const OPTIONAL_FLAGS = ['MAP_NORESERVE', 'MAP_JIT'] as const
+const ERRORS = [
+  ...(['EPERM', 'EAGAIN', 'ENOMEM', 'EACCES'] as const),
+  ...(['EEXIST', 'EINVAL', 'ENOSYS', 'EOPNOTSUPP'] as const),
+]
+/** Every advice there is, so that a name that policy.ts does not know cannot slip in. */
+const ADVICE: Readonly<Record<MemoryAdvice, true>> = {
+  DontNeed: true,
+  Free: true,
+  Cold: true,
+  PageOut: true,
+  PopulateRead: true,
+  PopulateWrite: true,
+  HugePage: true,
+  NoHugePage: true,
+  Collapse: true,
+  DontDump: true,
+  DoDump: true,
+  DontFork: true,
+  DoFork: true,
+}
+
+function isOneBit(value: number): boolean {
+  return value > 0 && (value & (value - 1)) === 0
+}
+
+function hasLinuxKernel({ name }: PlatformConstants): boolean {
+  return name.startsWith('linux-') || name.startsWith('android-')
+}
+
+function areDistinct(values: readonly unknown[]): boolean {
+  return new Set(values).size === values.length
+}
+
+const running = platformConstants(process.platform, process.arch)
+
+test('no platform is listed twice', () => {
+  assert.ok(areDistinct(PLATFORMS.map(({ name }) => name)))
+})
+
+test('every promised platform is listed', () => {
+  const listed = PLATFORMS.map(({ name }) => name).sort()
+  const promised = [
+    ...['x64', 'arm64', 'riscv64', 'ppc64', 'loong64'].map(arch => `linux-${arch}`),
+    ...['android', 'darwin', 'freebsd'].flatMap(system => [`${system}-x64`, `${system}-arm64`]),
+  ]
+  assert.equal(listed, promised.sort())
+})
+
+test('every platform has the same fields', () => {
+  const fields = Object.keys(PLATFORMS[0]!).sort()
+  for (const platform of PLATFORMS) assert.equal(Object.keys(platform).sort(), fields, platform.name)
+})
+
+test('every number is a non-negative 31-bit integer', () => {
+  for (const { name, advice, dontNeedZeroes, PR_SET_VMA, ...fields } of PLATFORMS) {
+    const numbers = { ...fields, ...advice, ...(PR_SET_VMA === undefined ? {} : { PR_SET_VMA }) }
+    for (const [field, value] of Object.entries(numbers))
+      assert.ok(Number.isInteger(value) && value >= 0 && value <= 0x7fff_ffff, `${name} ${field}`)
+    assert.type(dontNeedZeroes, 'boolean')
+  }
+})
+
+test('PROT_NONE is zero and the other protections are one bit each', () => {
+  for (const platform of PLATFORMS) {
+    const bits = PROTECTIONS.map(field => platform[field])
+    assert.is(platform.PROT_NONE, 0)
+    assert.ok(bits.every(isOneBit) && areDistinct(bits), platform.name)
+  }
+})
+
+test('the flags of mmap are one bit each and no two share it', () => {
+  for (const platform of PLATFORMS) {
+    const required = REQUIRED_FLAGS.map(field => platform[field])
+    const optional = OPTIONAL_FLAGS.map(field => platform[field]).filter(flag => flag !== 0)
+    const flags = [...required, ...optional]
+    assert.ok(flags.every(isOneBit) && areDistinct(flags), platform.name)
+  }
+})
+
+// The field holds all the bits that make mmap refuse an occupied fixed address. A bit of its own is what sets
+// it apart from MAP_FIXED, which replaces; MAP_FIXED may be among the bits (FreeBSD) or not (Linux).
+test('an exclusive fixed address, where there is one, has a bit that no other flag has', () => {
+  for (const platform of PLATFORMS) {
+    const exclusive = platform.MAP_FIXED_NOREPLACE
+    if (exclusive === 0) continue
+    assert.ok(isOneBit(exclusive & ~platform.MAP_FIXED), platform.name)
+    for (const field of [...REQUIRED_FLAGS, ...OPTIONAL_FLAGS])
+      if (field !== 'MAP_FIXED') assert.is(exclusive & platform[field], 0, `${platform.name} ${field}`)
+  }
+})
+
+test('only macOS lacks an exclusive fixed address', () => {
+  const lacking = PLATFORMS.filter(platform => platform.MAP_FIXED_NOREPLACE === 0).map(({ name }) => name)
+  assert.equal(lacking.sort(), ['darwin-arm64', 'darwin-x64'])
+})
+
+test('only macOS has memory of its own kind for code', () => {
+  for (const platform of PLATFORMS)
+    assert.is(platform.MAP_JIT !== 0, platform.name.startsWith('darwin-'), platform.name)
+})
+
+test('every piece of advice is known, and no two have the same number', () => {
+  for (const { name, advice } of PLATFORMS) {
+    for (const key of Object.keys(advice)) assert.ok(Object.hasOwn(ADVICE, key), `${name} ${key}`)
+    assert.ok(areDistinct(Object.values(advice)), name)
+  }
+})
+
+test('memory can be given back with DontNeed and with Free on every platform', () => {
+  for (const { name, advice } of PLATFORMS)
+    assert.ok(advice.DontNeed !== undefined && advice.Free !== undefined, name)
+})
+
+test('advice that has an opposite comes with it', () => {
+  for (const { name, advice } of PLATFORMS) {
+    assert.is(advice.HugePage === undefined, advice.NoHugePage === undefined, name)
+    assert.is(advice.DontDump === undefined, advice.DoDump === undefined, name)
+    assert.is(advice.DontFork === undefined, advice.DoFork === undefined, name)
+    assert.is(advice.PopulateRead === undefined, advice.PopulateWrite === undefined, name)
+  }
+})
+
+test('zero pages after DontNeed and names for memory come with a Linux kernel only', () => {
+  for (const platform of PLATFORMS) {
+    assert.is(platform.dontNeedZeroes, hasLinuxKernel(platform), platform.name)
+    assert.is(platform.PR_SET_VMA !== undefined, hasLinuxKernel(platform), platform.name)
+  }
+})
+
+test('no two error codes of a platform are the same', () => {
+  for (const platform of PLATFORMS) assert.ok(areDistinct(ERRORS.map(code => platform[code])), platform.name)
+})
+
+test('the platform this test runs on is found under its own name', () => {
+  assert.is(running?.name, `${process.platform}-${process.arch}`)
+})
+
+test('the error codes of the running platform are those that Node was compiled with', () => {
+  for (const code of ERRORS) assert.is(running![code], constants.errno[code], code)
+})
+
+test('a platform that this library does not know has no constants', () => {
+  const unknown = [
+    ['win32', 'x64'],
+    ['linux', 'mips'],
+    ['linux', ''],
+    ['', 'x64'],
+    ['linux-x64', ''],
+    ['Linux', 'x64'],
+  ] as const
+  for (const [platform, arch] of unknown) assert.is(platformConstants(platform, arch), undefined)
+})
+
+test.run()

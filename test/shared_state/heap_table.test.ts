@@ -1,0 +1,114 @@
+import fc from 'fast-check'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { MmapperError } from '../../lib/base/errors.js'
+import { HeapTable } from '../../lib/shared_state/heap_table.js'
+import { MOST_HEAPS, MOST_THREADS, SharedLayout } from '../../lib/shared_state/layout.js'
+import * as Word from '../../lib/shared_state/word.js'
+import { thrownBy } from '../support/bad_input.js'
+
+function make(): HeapTable {
+  return new HeapTable(
+    SharedLayout.create({
+      logGranularity: 22,
+      logMappableBytes: 48,
+      maxMappedBytes: Number.POSITIVE_INFINITY,
+    }),
+  )
+}
+
+test('a heap is found by exactly its range', () => {
+  const heaps = make()
+  const heap = heaps.add(0, { start: 10, limit: 20 })
+  assert.is(heaps.find({ start: 10, limit: 20 }), heap)
+  for (const range of [
+    { start: 10, limit: 19 },
+    { start: 11, limit: 20 },
+    { start: 0, limit: 20 },
+  ]) {
+    assert.is(heaps.find(range), -1)
+  }
+  assert.equal(heaps.rangeOf(heap), { start: 10, limit: 20 })
+})
+
+test('every slot holds a heap by itself', () => {
+  const heaps = make()
+  const heap = heaps.add(0, { start: 0, limit: 4 })
+  const other = heaps.add(0, { start: 4, limit: 8 })
+  for (let slot = 1; slot < MOST_THREADS; slot++) {
+    assert.not.ok(heaps.holds(heap, slot))
+    heaps.hold(heap, slot)
+    assert.ok(heaps.holds(heap, slot))
+    assert.not.ok(heaps.holds(other, slot))
+  }
+  for (let slot = 0; slot < MOST_THREADS; slot++) {
+    assert.ok(heaps.isHeld(heap))
+    heaps.drop(heap, slot)
+    assert.not.ok(heaps.holds(heap, slot))
+  }
+  assert.not.ok(heaps.isHeld(heap))
+  assert.ok(heaps.isHeld(other))
+})
+
+test('a place used again is held by nobody of before', () => {
+  const heaps = make()
+  const heap = heaps.add(3, { start: 0, limit: 4 })
+  heaps.hold(heap, 127)
+  heaps.remove(heap)
+  assert.not.ok(heaps.isUsed(heap))
+  assert.equal([...heaps.over({ start: 0, limit: 4 })], [])
+  assert.is(heaps.add(5, { start: 8, limit: 9 }), heap)
+  assert.equal(
+    [3, 5, 127].map(slot => heaps.holds(heap, slot)),
+    [false, true, false],
+  )
+})
+
+test('the heaps over a range are those that share a chunk with it', () => {
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(fc.nat({ max: 30 }), { maxLength: 12 }),
+      fc.array(fc.nat({ max: 11 })),
+      fc.nat({ max: 100 }),
+      fc.integer({ min: 1, max: 20 }),
+      (places, removed, start, chunks) => {
+        const heaps = make()
+        const model = new Map(
+          places.map(place => {
+            const range = { start: place * 3, limit: place * 3 + 2 }
+            return [heaps.add(0, range), range] as const
+          }),
+        )
+        for (const heap of removed.filter(heap => model.delete(heap))) heaps.remove(heap)
+        const range = { start, limit: start + chunks }
+        const expected = [...model].filter(([, at]) => at.start < range.limit && at.limit > range.start)
+        assert.equal(
+          [...heaps.over(range)],
+          expected.map(([heap]) => heap),
+        )
+      },
+    ),
+    { numRuns: 60 },
+  )
+})
+
+test('when all places are used, one more heap is an error that changes nothing', () => {
+  const layout = SharedLayout.create({
+    logGranularity: 22,
+    logMappableBytes: 48,
+    maxMappedBytes: Number.POSITIVE_INFINITY,
+  })
+  const heaps = new HeapTable(layout)
+  for (let heap = 0; heap < MOST_HEAPS - 1; heap++) layout.heapRanges.set([heap, heap + 1], 2 * heap)
+  layout.words[Word.HeapLimit] = MOST_HEAPS - 1
+  assert.is(heaps.add(9, { start: 90000, limit: 90001 }), MOST_HEAPS - 1)
+  const error = thrownBy(() => heaps.add(9, { start: 99990, limit: 99991 }))
+  assert.instance(error, MmapperError)
+  assert.is((error as MmapperError).code, 'ERR_MMAPPER_EXHAUSTED')
+  assert.is(heaps.limit, MOST_HEAPS)
+  assert.is(heaps.find({ start: 99990, limit: 99991 }), -1)
+  heaps.remove(4321)
+  assert.is(heaps.add(9, { start: 99990, limit: 99991 }), 4321)
+})
+
+test.run()

@@ -1,0 +1,124 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { annotationOf, tableOf, withAnnotation, withTable } from '../../lib/chunks/entry.js'
+import {
+  BYTES_IN_UNIT,
+  CHUNKS_PER_SLAB,
+  LOG_CHUNKS_PER_SLAB,
+  MOST_ANNOTATIONS,
+  MOST_TABLES,
+  MOST_THREADS,
+  SharedLayout,
+} from '../../lib/shared_state/layout.js'
+import * as Num from '../../lib/shared_state/num.js'
+import * as Word from '../../lib/shared_state/word.js'
+
+const LOG_GRANULARITIES = [16, 21, 22, 29, 30]
+const LOG_SPACES = [32, 33, 40, 47, 48]
+
+function create(logGranularity: number, logMappableBytes: number): SharedLayout {
+  return SharedLayout.create({ logGranularity, logMappableBytes, maxMappedBytes: 2 ** 40 })
+}
+
+/** Every typed array of a layout; the pool is there twice, once by bytes and once by words. */
+function arraysOf(layout: SharedLayout): [string, ArrayBufferView][] {
+  return Object.entries(layout).filter((entry): entry is [string, ArrayBufferView] =>
+    ArrayBuffer.isView(entry[1]),
+  )
+}
+
+for (const logGranularity of LOG_GRANULARITIES) {
+  for (const logMappableBytes of LOG_SPACES) {
+    test(`at 2 ** ${logGranularity} of 2 ** ${logMappableBytes} no array overlaps another`, () => {
+      const layout = create(logGranularity, logMappableBytes)
+      const arrays = arraysOf(layout)
+        .filter(([name]) => name !== 'poolWords')
+        .sort(([, a], [, b]) => a.byteOffset - b.byteOffset)
+      let limit = 0
+      for (const [name, array] of arrays) {
+        assert.ok(array.byteOffset >= limit, `${name} begins at ${array.byteOffset}, before ${limit}`)
+        limit = array.byteOffset + array.byteLength
+      }
+      assert.ok(limit <= layout.buffer.byteLength)
+      assert.is(layout.pool.byteOffset, layout.poolWords.byteOffset)
+      assert.is(layout.pool.byteLength, layout.poolWords.byteLength)
+    })
+
+    test(`at 2 ** ${logGranularity} of 2 ** ${logMappableBytes} every chunk and page has a place`, () => {
+      const layout = create(logGranularity, logMappableBytes)
+      const chunks = 2 ** (logMappableBytes - logGranularity)
+      assert.is(layout.slabs, Math.ceil(chunks / CHUNKS_PER_SLAB))
+      assert.is(layout.stateWords.length, layout.slabs)
+      assert.is(layout.attributeWitnesses.length, layout.slabs)
+      assert.is(layout.pool.length, layout.units * BYTES_IN_UNIT)
+      assert.ok(layout.units >= 5, 'one slab can be mixed in both tables')
+      assert.is(layout.pagesInChunk, 2 ** logGranularity / 4096)
+      assert.ok(layout.tableCount >= 64 && layout.tableCount <= MOST_TABLES)
+      assert.is(layout.tables.length, layout.tableCount * layout.pagesInChunk)
+      assert.ok(layout.freeTables.length >= layout.tableCount)
+    })
+  }
+}
+
+test('a slab has a unit’s worth of cells', () => {
+  assert.is(2 ** LOG_CHUNKS_PER_SLAB, CHUNKS_PER_SLAB)
+  assert.is(BYTES_IN_UNIT, CHUNKS_PER_SLAB)
+})
+
+test('page table and annotation numbers fit the attribute word', () => {
+  assert.is(tableOf(withTable(0, MOST_TABLES)), MOST_TABLES)
+  assert.is(annotationOf(withAnnotation(0, MOST_ANNOTATIONS - 1)), MOST_ANNOTATIONS - 1)
+})
+
+test('indices into words and numbers are distinct and inside', () => {
+  const { words, numbers } = create(22, 48)
+  assert.is(new Set(Object.values(Word)).size, Object.keys(Word).length)
+  assert.is(new Set(Object.values(Num)).size, Object.keys(Num).length)
+  assert.ok(Object.values(Word).every(index => index < words.length))
+  assert.ok(Object.values(Num).every(index => index < numbers.length))
+  assert.ok(Num.Totals + 3 <= Num.PlacedStart)
+})
+
+test('the lock’s words are on cache lines of their own', () => {
+  const { words } = create(22, 48)
+  const lineOf = (index: number): number => Math.floor((words.byteOffset + 4 * index) / 64)
+  for (const own of [Word.Lock, Word.Priority] as const) {
+    const others = Object.values(Word).filter(index => index !== own)
+    assert.not.ok(others.some(index => lineOf(index) === lineOf(own)))
+  }
+})
+
+test('a new layout is empty, and knows its options', () => {
+  const layout = create(24, 40)
+  assert.is(layout.numbers[Num.MaxMappedBytes], 2 ** 40)
+  assert.is(layout.words[Word.AnnotationLimit], 1)
+  assert.is(layout.words[Word.LogGranularity], 24)
+  assert.is(layout.words[Word.LogMappableBytes], 40)
+  assert.is(layout.threadIds.length, MOST_THREADS)
+  for (const name of ['stateWords', 'attributeWords', 'stateOwners', 'threadIds', 'viewThreads'] as const) {
+    assert.ok(layout[name].every(word => word === 0))
+  }
+})
+
+test('an opened layout is the same memory at the same places', () => {
+  const layout = create(16, 33)
+  const opened = SharedLayout.open(structuredClone(layout.buffer))!
+  const placesOf = (of: SharedLayout) =>
+    arraysOf(of).map(([name, { byteOffset, byteLength }]) => [name, byteOffset, byteLength])
+  assert.equal(placesOf(opened), placesOf(layout))
+  assert.is(opened.logGranularity, 16)
+  assert.is(opened.logMappableBytes, 33)
+  opened.tables[7] = 3
+  assert.is(layout.tables[7], 3)
+})
+
+test('memory that is no mapper’s, or of another version, is not opened', () => {
+  assert.is(SharedLayout.open(new SharedArrayBuffer(0)), undefined)
+  assert.is(SharedLayout.open(new SharedArrayBuffer(255)), undefined)
+  assert.is(SharedLayout.open(new SharedArrayBuffer(4096)), undefined)
+  const layout = create(22, 32)
+  layout.words[Word.Version]!++
+  assert.is(SharedLayout.open(layout.buffer), undefined)
+})
+
+test.run()

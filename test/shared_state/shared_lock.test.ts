@@ -1,0 +1,196 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ChunkStateMmapper, libcSyscalls } from '../../lib/index.js'
+import { OS_THREADS } from '../../lib/os/proc.js'
+import { SharedLayout } from '../../lib/shared_state/layout.js'
+import { type LockThreads, SharedLock } from '../../lib/shared_state/shared_lock.js'
+import { ThreadTable } from '../../lib/shared_state/thread_table.js'
+import * as Word from '../../lib/shared_state/word.js'
+import { range, Servant } from '../support/workers.js'
+import type { Turns } from './shared_lock_worker.js'
+
+const CONTENDED = 2 ** 30
+
+class Arena {
+  readonly layout = SharedLayout.create({ logGranularity: 22, logMappableBytes: 32, maxMappedBytes: 0 })
+  readonly counter = new SharedArrayBuffer(64)
+  readonly numbers = new Float64Array(this.counter)
+  readonly table = new ThreadTable(this.layout, OS_THREADS)
+  readonly lock = new SharedLock(this.layout.words, this.table.ticketOf(this.table.attach()), this.table)
+
+  servant(): Servant {
+    return new Servant(new URL('./shared_lock_worker.js', import.meta.url), {
+      memory: this.layout.buffer,
+      counter: this.counter,
+    })
+  }
+
+  async until(isSo: () => boolean): Promise<void> {
+    for (const since = Date.now(); !isSo() && Date.now() - since < 5000; ) await sleep(1)
+    assert.ok(isSo(), 'it took more than 5 s')
+  }
+}
+
+async function takeTurns(workers: number, ms: number, work: number): Promise<Turns[]> {
+  const arena = new Arena()
+  const servants = range(workers).map(() => arena.servant())
+  for (const servant of servants) await servant.call('acquire').then(() => servant.call('release'))
+  const until = Date.now() + ms
+  const turns = await Promise.all(servants.map(servant => servant.call<Turns>('takeTurns', { until, work })))
+  assert.is(
+    arena.numbers[0],
+    turns.reduce((sum, one) => sum + one.turns, 0),
+    'a turn was lost: two threads held the lock at once',
+  )
+  assert.is(arena.layout.words[Word.Lock], 0)
+  assert.is(arena.layout.words[Word.Priority], 0)
+  await Promise.all(servants.map(servant => servant.end()))
+  return turns
+}
+
+test.after.each(Servant.terminateAll)
+
+for (const [title, work] of [
+  ['short', 10],
+  ['long', 3000],
+] as const) {
+  test(`four threads exclude each other and all get turns, ${title} ones`, async () => {
+    const turns = await takeTurns(4, 1000, work)
+    const counts = turns.map(one => one.turns).join(', ')
+    const waits = turns.map(one => one.longest.toFixed(1)).join(', ')
+    console.log(`turns ${counts}; longest waits ${waits} ms`)
+    for (const one of turns) {
+      assert.ok(one.turns > 0)
+      assert.ok(one.longest < 1000, `a thread waited ${one.longest} ms`)
+      assert.is(one.orphaned, 0)
+    }
+  })
+}
+
+test('a dead owner is inherited, by one', async () => {
+  const arena = new Arena()
+  const victim = arena.servant()
+  const heirs = range(3).map(() => arena.servant())
+  void victim.call('holdForEver')
+  await arena.until(() => arena.numbers[2] === 1)
+  await Promise.all(heirs.map(heir => heir.call('ready')))
+  const until = Date.now() + 2000
+  const turns = heirs.map(heir => heir.call<Turns>('takeTurns', { until, work: 10 }))
+  await sleep(100)
+  assert.is(arena.numbers[0], 0, 'the owner was alive')
+  await victim.terminate()
+  const all = await Promise.all(turns)
+  assert.is(
+    all.reduce((sum, one) => sum + one.orphaned, 0),
+    1,
+  )
+  for (const one of all) assert.ok(one.turns > 0)
+  await Promise.all(heirs.map(heir => heir.end()))
+})
+
+test('an owner that died before anybody waited is found dead too', async () => {
+  const arena = new Arena()
+  const victim = arena.servant()
+  await victim.call('acquire')
+  await victim.terminate()
+  const since = performance.now()
+  assert.is(arena.lock.acquire(), 'orphaned')
+  assert.ok(performance.now() - since < 500)
+  arena.lock.release()
+  assert.is(arena.lock.acquire(), 'clean')
+  arena.lock.release()
+})
+
+test('the priority of a dead waiter passes', async () => {
+  const arena = new Arena()
+  const waiter = arena.servant()
+  await waiter.call('acquire')
+  await waiter.call('release')
+  arena.lock.acquire()
+  void waiter.call('acquire')
+  await arena.until(() => arena.layout.words[Word.Priority] !== 0)
+  await waiter.terminate()
+  arena.lock.release()
+  const since = performance.now()
+  assert.is(arena.lock.acquire(), 'clean')
+  assert.ok(performance.now() - since < 500)
+  assert.is(arena.layout.words[Word.Priority], 0)
+  arena.lock.release()
+})
+
+test('an owner found dead whose slot serves another thread by now is not robbed', () => {
+  const words = new Int32Array(new SharedArrayBuffer(256))
+  const dead = (7 << 8) | 1
+  const next = (8 << 8) | 1
+  const me = (1 << 8) | 2
+  const asked: number[] = []
+  const threads: LockThreads = {
+    isTicketAlive(ticket) {
+      asked.push(ticket)
+      // While we looked: another heir, a sweep, a new thread in the slot and in the lock.
+      words[Word.Lock] = asked.length === 1 ? next | CONTENDED : 0
+      return ticket === next
+    },
+    isTicketOfSelf: ticket => ticket === me,
+  }
+  words[Word.Lock] = dead | CONTENDED
+  assert.is(new SharedLock(words, me, threads).acquire(), 'clean')
+  assert.equal(asked, [dead, next])
+  assert.is((words[Word.Lock] ?? 0) & ~CONTENDED, me)
+})
+
+test('a thread that holds the lock and asks for it again is told', () => {
+  const { lock, table, layout } = new Arena()
+  lock.acquire()
+  lock.isInUse = true
+  const other = new SharedLock(layout.words, table.ticketOf(table.attach()), table)
+  for (const again of [lock, other]) {
+    assert.throws(
+      () => again.acquire(),
+      (error: { code?: string }) => error.code === 'ERR_MMAPPER_REENTRANT',
+    )
+  }
+  lock.release()
+})
+
+test('a lock that its own thread lost is inherited by it', () => {
+  const { lock } = new Arena()
+  assert.is(lock.acquire(), 'clean')
+  assert.is(lock.acquire(), 'orphaned')
+  lock.release()
+  assert.is(lock.acquire(), 'clean')
+  lock.release()
+})
+
+for (const through of ['the same mapper', 'a second mapper of the same memory'] as const) {
+  test(`an injected system call that calls ${through} fails, and the mapper goes on`, () => {
+    const real = libcSyscalls()
+    let inner = (): unknown => undefined
+    const mmapper = new ChunkStateMmapper({
+      syscalls: {
+        ...real,
+        mprotect(address, bytes, protection) {
+          inner()
+          return real.mprotect(address, bytes, protection)
+        },
+      },
+    })
+    const second = ChunkStateMmapper.attach(mmapper.handle)
+    const start = mmapper.quarantineAddressRangeAnywhere(4 * 1024)
+    inner = () => (through === 'the same mapper' ? mmapper : second).stats()
+    assert.throws(
+      () => mmapper.ensureMapped(start, 2048),
+      (error: { code?: string }) => error.code === 'ERR_MMAPPER_REENTRANT',
+    )
+    inner = () => undefined
+    assert.equal(mmapper.audit(), [])
+    assert.is(mmapper.stats().mappedBytes, 0)
+    mmapper.ensureMapped(start, 2048)
+    assert.is(second.stats().mappedBytes, 2 * 2 ** 22)
+    second[Symbol.dispose]()
+    mmapper[Symbol.dispose]()
+  })
+}
+
+test.run()

@@ -1,0 +1,100 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { OS_THREADS } from '../../lib/os/proc.js'
+import { MOST_THREADS, SharedLayout } from '../../lib/shared_state/layout.js'
+import { slotOf, ThreadTable } from '../../lib/shared_state/thread_table.js'
+
+const OPTIONS = { logGranularity: 22, logMappableBytes: 32, maxMappedBytes: 0 }
+
+/** An OS whose threads are a list of ids with their start times. */
+class FakeOs {
+  readonly alive = new Map<number, number>()
+  readonly layout = SharedLayout.create(OPTIONS)
+
+  table(id: number, startTime: number, whenAsked: (id: number) => void = () => undefined): ThreadTable {
+    this.alive.set(id, startTime)
+    return new ThreadTable(this.layout, {
+      self: () => ({ id, startTime, worker: id }),
+      isAlive: (asked, start) => {
+        whenAsked(asked)
+        const found = this.alive.get(asked)
+        return found !== undefined && (start === 0 || start === found)
+      },
+    })
+  }
+}
+
+test('a thread whose id is used again is dead, also to its namesake', () => {
+  const os = new FakeOs()
+  const slot = os.table(100, 1).attach()
+  const namesake = os.table(100, 2)
+  for (const table of [namesake, os.table(5, 1)]) {
+    assert.is(table.isAlive(slot), false)
+    assert.is(table.isSelf(slot), false)
+  }
+})
+
+test('a slot has another ticket for every attachment', () => {
+  const os = new FakeOs()
+  const table = os.table(100, 1)
+  const slot = table.attach()
+  const ticket = table.ticketOf(slot)
+  assert.is(slotOf(ticket), slot)
+  assert.is(table.isTicketAlive(ticket), true)
+  assert.is(table.isTicketOfSelf(ticket), true)
+  table.detach(slot)
+  assert.is(table.isTicketAlive(ticket), false)
+  const other = os.table(101, 1)
+  assert.is(other.attach(), slot)
+  assert.is(table.isTicketAlive(ticket), false)
+  assert.is.not(other.ticketOf(slot), ticket)
+})
+
+test('a slot that changes hands while a sweep looks at it is left alone', () => {
+  const os = new FakeOs()
+  const first = os.table(100, 1)
+  const slot = first.attach()
+  const next = os.table(101, 2)
+  const sweeper = os.table(5, 1, id => {
+    if (id !== 100) return
+    os.alive.delete(100)
+    first.detach(slot)
+    assert.is(next.attach(), slot)
+  })
+  const occupant = sweeper.occupantOf(slot)
+  assert.is(sweeper.isAlive(slot), true)
+  sweeper.vacate(slot, occupant)
+  assert.is(next.isSelf(slot), true)
+})
+
+test('when all slots are taken, a dead thread’s is taken over', () => {
+  const os = new FakeOs()
+  for (let id = 1; id <= MOST_THREADS; id++) os.table(id, 1).attach()
+  const late = os.table(1000, 1)
+  assert.throws(() => late.attach(), /128 threads are attached already/)
+  os.alive.delete(77)
+  const occupant = os.layout.threadIds[76]!
+  assert.is(late.attach(), 76)
+  late.vacate(76, occupant)
+  assert.is(late.isSelf(76), true)
+})
+
+test('an abandoned slot is dead and taken until it is swept', () => {
+  const os = new FakeOs()
+  const table = os.table(100, 1)
+  const slot = table.attach()
+  table.abandon(slot)
+  assert.is(table.isAlive(slot), false)
+  assert.is(table.isTaken(slot), true)
+  table.vacate(slot, table.occupantOf(slot))
+  assert.is(table.isTaken(slot), false)
+})
+
+test('the OS knows this thread, and that there never was one with its id and another start', () => {
+  const { id, startTime, worker } = OS_THREADS.self()
+  assert.is(worker, 0)
+  assert.is(OS_THREADS.isAlive(id, startTime), true)
+  if (startTime !== 0) assert.is(OS_THREADS.isAlive(id, startTime + 1), false)
+})
+
+test.run()

@@ -1,0 +1,130 @@
+import fc from 'fast-check'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { MmapperError } from '../../lib/base/errors.js'
+import type { ByteRange } from '../../lib/base/range.js'
+import { MOST_VIEWS, SharedLayout } from '../../lib/shared_state/layout.js'
+import { ViewTable } from '../../lib/shared_state/view_table.js'
+import * as Word from '../../lib/shared_state/word.js'
+import { thrownBy } from '../support/bad_input.js'
+
+function make(): { layout: SharedLayout; table: ViewTable } {
+  const layout = SharedLayout.create({
+    logGranularity: 22,
+    logMappableBytes: 32,
+    maxMappedBytes: Number.POSITIVE_INFINITY,
+  })
+  return { layout, table: new ViewTable(layout) }
+}
+
+/** Views of all slots, as counted. */
+function countOf({ viewCounts }: SharedLayout): number {
+  return viewCounts.reduce((sum, count) => sum + count, 0)
+}
+
+const RANGE: ByteRange = { start: 4096, bytes: 4096 }
+
+test('views of other slots that overlap are found, and only those', () => {
+  const { layout, table } = make()
+  layout.words[Word.ThreadLimit] = 128
+  table.add(0, RANGE)
+  table.add(127, { start: 2 ** 47, bytes: 2 ** 40 })
+  for (const [start, bytes, found] of [
+    [0, 4096, 0],
+    [0, 4097, 1],
+    [4096, 4096, 1],
+    [8191, 1, 1],
+    [8192, 4096, 0],
+    [0, 2 ** 48, 2],
+    [2 ** 47 + 2 ** 40 - 1, 1, 1],
+    [2 ** 47 + 2 ** 40, 1, 0],
+  ] as const) {
+    assert.is(table.othersOver(5, { start, bytes }).length, found, `${start}+${bytes}`)
+  }
+  assert.equal(table.othersOver(127, { start: 0, bytes: 2 ** 48 }), [{ slot: 0, ...RANGE }])
+  assert.equal(table.othersOver(0, RANGE), [])
+})
+
+test('a free place is used again before the table grows', () => {
+  const { layout, table } = make()
+  layout.words[Word.ThreadLimit] = 5
+  assert.equal([table.add(1, RANGE), table.add(2, RANGE), table.add(3, RANGE)], [0, 1, 2])
+  table.remove(2, 1)
+  assert.is(countOf(layout), 2)
+  assert.is(table.add(4, RANGE), 1)
+  assert.is(table.add(4, RANGE), 3)
+  assert.is(layout.words[Word.ViewLimit], 4)
+})
+
+test('a model holds exactly the same views', () => {
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fc.nat({ max: 5 }), fc.nat({ max: 20 }), fc.boolean())), steps => {
+      const { layout, table } = make()
+      layout.words[Word.ThreadLimit] = 128
+      const model = new Map<number, { slot: number; start: number; bytes: number }>()
+      for (const [slot, page, isRemoval] of steps) {
+        const [oldest] = model.keys()
+        if (isRemoval && oldest !== undefined) {
+          table.remove(model.get(oldest)!.slot, oldest)
+          model.delete(oldest)
+        } else {
+          const view = { slot, start: page * 4096, bytes: 8192 }
+          const { start, bytes } = view
+          const index = table.add(slot, { start, bytes })
+          assert.not.ok(model.has(index))
+          model.set(index, view)
+        }
+        const range = { start: page * 4096, bytes: 4096 }
+        const expected = [...model.values()].filter(
+          view =>
+            view.slot !== slot && view.start < range.start + range.bytes && view.start + 8192 > range.start,
+        )
+        const keyOf = (view: { slot: number; start: number }): string => `${view.slot}:${view.start}`
+        assert.equal(table.othersOver(slot, range).map(keyOf).sort(), expected.map(keyOf).sort())
+        assert.is(countOf(layout), model.size)
+      }
+    }),
+    { numRuns: 50 },
+  )
+})
+
+test('forgetting a slot removes its views and no others', () => {
+  const { layout, table } = make()
+  layout.words[Word.ThreadLimit] = 128
+  table.add(1, RANGE)
+  table.add(2, RANGE)
+  table.add(1, RANGE)
+  table.forget(1)
+  assert.is(countOf(layout), 1)
+  assert.equal(table.othersOver(9, RANGE), [{ slot: 2, ...RANGE }])
+  table.forget(1)
+  assert.is(countOf(layout), 1)
+})
+
+test('a view that another thread removes while a slot is forgotten is counted out once', () => {
+  const { layout, table } = make()
+  layout.words[Word.ThreadLimit] = 4
+  const going = table.add(2, RANGE)
+  table.add(3, RANGE)
+  // The halves of `remove`, in the thread of slot 2, around what the lock's holder does.
+  Atomics.store(layout.viewThreads, going, 0)
+  table.forget(1)
+  Atomics.sub(layout.viewCounts, 2, 1)
+  assert.is(countOf(layout), 1)
+  assert.equal(table.othersOver(1, RANGE), [{ slot: 3, ...RANGE }])
+})
+
+test('a full table is an error that changes nothing', () => {
+  const { layout, table } = make()
+  layout.words[Word.ThreadLimit] = 3
+  for (let index = 0; index < MOST_VIEWS; index++) table.add(1, RANGE)
+  const error = thrownBy(() => table.add(1, RANGE))
+  assert.instance(error, MmapperError)
+  assert.is((error as MmapperError).code, 'ERR_MMAPPER_EXHAUSTED')
+  assert.is(countOf(layout), MOST_VIEWS)
+  assert.is(layout.words[Word.ViewLimit], MOST_VIEWS)
+  table.remove(1, 12345)
+  assert.is(table.add(2, RANGE), 12345)
+})
+
+test.run()

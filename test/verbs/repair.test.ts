@@ -1,0 +1,265 @@
+/**
+ * A thread dies before or after each system call of each scenario; whatever the main thread calls next has to
+ * repair it. The scenarios are `repair_scenarios.ts`.
+ */
+import { Worker } from 'node:worker_threads'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ChunkStateMmapper, libcSyscalls, MmapAnnotation, type Mmapper } from '../../lib/index.js'
+import * as Intent from '../../lib/shared_state/intent.js'
+import { SharedLayout } from '../../lib/shared_state/layout.js'
+import * as Num from '../../lib/shared_state/num.js'
+import * as Word from '../../lib/shared_state/word.js'
+import { checkAccounting, checkAgainstOs } from '../support/recount.js'
+import { BYTES_IN_CHUNK, osMappings, osPermissions, PAGES_PER_CHUNK, testIf } from '../support/support.js'
+import { ANYWHERE_CHUNKS, SCENARIOS, WINDOW } from './repair_scenarios.js'
+import type { Death } from './repair_worker.js'
+
+const PAGES = PAGES_PER_CHUNK
+/** Above where V8 places its pages (at random below 2 ** 46), below where the OS places mappings: our holes stay holes. */
+let nextWindow = 0x6000_0000_0000
+const isLinux = process.platform === 'linux'
+
+/** Inaccessible mappings of about the size that the scenarios reserve anywhere. */
+function reservations(): unknown[] {
+  return osMappings().filter(({ start, limit, permissions }) => {
+    const chunks = (limit - start) / BYTES_IN_CHUNK
+    const isSize = chunks >= ANYWHERE_CHUNKS && chunks <= ANYWHERE_CHUNKS + 2
+    return permissions === '---p' && (isSize || (chunks > 256 && chunks < 300))
+  })
+}
+
+async function die(death: Omit<Death, 'flag'>): Promise<'stopped' | 'done'> {
+  const flag = new SharedArrayBuffer(8)
+  const flags = new Int32Array(flag)
+  const worker = new Worker(new URL('./repair_worker.js', import.meta.url), {
+    workerData: { ...death, flag },
+  })
+  const failed = new Promise<never>((_, reject) => {
+    worker.once('error', reject)
+  })
+  const waited = Atomics.waitAsync(flags, 0, 0)
+  await Promise.race([waited.value, failed])
+  await worker.terminate()
+  return flags[0] === 1 ? 'stopped' : 'done'
+}
+
+/** One death; true if the scenario has so many calls. */
+async function dieOnce(name: string, calls: number, when: 'before' | 'after'): Promise<boolean> {
+  const at = `${name}: ${when} call ${calls}`
+  const scenario = SCENARIOS[name]!
+  const mmapper = new ChunkStateMmapper()
+  const guard = new ChunkStateMmapper()
+  const start = nextWindow
+  nextWindow += 2 * WINDOW * BYTES_IN_CHUNK
+  mmapper.quarantineAddressRange(start, WINDOW * PAGES)
+  guard.quarantineAddressRange(start + WINDOW * BYTES_IN_CHUNK, PAGES)
+  scenario.setUp?.(mmapper, start)
+  const before = reservations().length
+  const outcome = await die({ handle: mmapper.handle, scenario: name, start, calls, when })
+  if (outcome === 'stopped') {
+    const since = performance.now()
+    assert.is(mmapper.stats().recoveries, 1, at)
+    assert.ok(performance.now() - since < 1000, `${at}: it took ${performance.now() - since} ms`)
+  } else assert.is(mmapper.stats().recoveries, 0, at)
+  const held = [...mmapper.runs()].filter(run => run.bytes === ANYWHERE_CHUNKS * BYTES_IN_CHUNK)
+  if (outcome === 'stopped') assert.is(reservations().length - before, held.length, `${at}: a leak`)
+  checkAgainstOs(mmapper, at)
+  checkAccounting(mmapper, at)
+  checkUsable(mmapper, start, at)
+  assert.equal(guard.audit(), [], at)
+  mmapper[Symbol.dispose]()
+  assert.equal(
+    osPermissions(start, WINDOW * BYTES_IN_CHUNK).map(({ permissions }) => permissions),
+    [''],
+    `${at}: a leak`,
+  )
+  guard[Symbol.dispose]()
+  return outcome === 'stopped'
+}
+
+/** The window can be mapped, written, taken back, and written again, from zeros. */
+function checkUsable(mmapper: Mmapper, start: number, at: string): void {
+  for (let chunk = 0; chunk < WINDOW; chunk++) {
+    const address = start + chunk * BYTES_IN_CHUNK
+    if (mmapper.stateAt(address) === 'Unmapped') mmapper.quarantineAddressRange(address, PAGES)
+    mmapper.ensureMapped(address, PAGES)
+    mmapper.protect(address, PAGES, 'ReadWrite')
+    mmapper.decommit(address, PAGES)
+    mmapper.ensureMapped(address, PAGES, { annotation: MmapAnnotation.misc('after') })
+    const view = mmapper.view(address, BYTES_IN_CHUNK)
+    const words = new Float64Array(view)
+    assert.is(words[0], 0, at)
+    words[0] = 1
+    mmapper.releaseView(view)
+  }
+  checkAgainstOs(mmapper, at)
+  checkAccounting(mmapper, at)
+}
+
+for (const name of Object.keys(SCENARIOS)) {
+  testIf(
+    test,
+    isLinux,
+    'the OS does not tell of mappings and threads',
+    `a thread that dies in «${name}» is repaired, at every point`,
+    async () => {
+      let deaths = 0
+      for (let calls = 0; ; calls++) {
+        if (!(await dieOnce(name, calls, 'before'))) break
+        await dieOnce(name, calls, 'after')
+        deaths += 2
+      }
+      assert.ok(deaths >= 2)
+    },
+  )
+}
+
+/** A mapper whose memory says that a thread died, as `tell` has it. */
+function withIntent(mmapper: ChunkStateMmapper, tell: (layout: SharedLayout) => void): void {
+  const layout = SharedLayout.open(mmapper.handle.memory)!
+  tell(layout)
+  const dead = 100
+  layout.threadIds[dead] = 2 ** 29
+  layout.threadStarts[dead] = 1
+  layout.words[Word.ThreadLimit] = dead + 1
+  layout.words[Word.Lock] = dead + 1
+}
+
+testIf(test, isLinux, 'needs /proc', 'a second heir does not take a run as done that was not', () => {
+  const mmapper = new ChunkStateMmapper()
+  const start = mmapper.quarantineAddressRangeAnywhere(4 * PAGES)
+  const first = start / BYTES_IN_CHUNK
+  // Mapped, Unmapped, Mapped, Unmapped: the first heir has made the second chunk Quarantined.
+  mmapper.ensureMapped(start, PAGES)
+  mmapper.ensureMapped(start + 2 * BYTES_IN_CHUNK, PAGES)
+  mmapper.unmap(start + 3 * BYTES_IN_CHUNK, PAGES)
+  withIntent(mmapper, ({ words, numbers }) => {
+    words[Word.IntentKind] = Intent.Quarantine
+    numbers[Num.IntentStart] = first
+    numbers[Num.IntentLimit] = first + 4
+    numbers[Num.IntentDone] = first + 2
+  })
+  assert.equal(mmapper.audit(), [])
+  assert.is(mmapper.stateAt(start + 3 * BYTES_IN_CHUNK), 'Unmapped')
+  mmapper[Symbol.dispose]()
+})
+
+testIf(test, isLinux, 'needs /proc', 'what came into a hole after unmap is not unmapped by the heir', () => {
+  const mmapper = new ChunkStateMmapper()
+  const other = new ChunkStateMmapper()
+  const start = mmapper.quarantineAddressRangeAnywhere(2 * PAGES)
+  const first = start / BYTES_IN_CHUNK
+  mmapper.unmap(start, PAGES)
+  other.quarantineAddressRange(start, PAGES)
+  withIntent(mmapper, layout => {
+    // As if the chunk were Retiring still: its munmap has returned, the chunk map does not know yet.
+    const unit = ~layout.stateWords[first >>> 13]!
+    layout.pool[(unit << 13) + (first & 8191)] = 3
+    layout.words[Word.IntentKind] = Intent.Unmap
+    layout.numbers[Num.IntentStart] = first
+    layout.numbers[Num.IntentLimit] = first + 1
+    layout.numbers[Num.IntentDone] = first + 1
+  })
+  assert.is(mmapper.stats().recoveries, 1)
+  assert.equal(other.audit(), [])
+  assert.equal(mmapper.audit(), [])
+  mmapper[Symbol.dispose]()
+  other[Symbol.dispose]()
+})
+
+test('a system call that throws is repaired, and a repair that throws leaves the lock free and is repeated', () => {
+  const real = libcSyscalls()
+  let broken = 0
+  const trouble = (): void => {
+    if (broken-- > 0) throw new Error('injected')
+  }
+  const mmapper = new ChunkStateMmapper({
+    syscalls: {
+      ...real,
+      mmap(...args) {
+        trouble()
+        return real.mmap(...args)
+      },
+      munmap(...args) {
+        trouble()
+        return real.munmap(...args)
+      },
+    },
+  })
+  const start = mmapper.quarantineAddressRangeAnywhere(4 * PAGES)
+  mmapper.ensureMapped(start, 4 * PAGES)
+  for (const times of [1, 2, 3]) {
+    broken = times
+    for (let attempt = 0; attempt < times; attempt++) {
+      try {
+        mmapper.decommit(start, 4 * PAGES)
+      } catch (error) {
+        assert.match((error as Error).message, 'injected')
+      }
+    }
+    broken = 0
+    assert.equal(mmapper.audit(), [])
+    assert.is(mmapper.stateAt(start), 'Quarantined')
+    mmapper.ensureMapped(start, 4 * PAGES)
+  }
+  broken = 2
+  assert.throws(() => mmapper.unmap(start, 4 * PAGES), /injected/)
+  broken = 0
+  assert.equal(mmapper.audit(), [])
+  assert.is(mmapper.stateAt(start), 'Unmapped')
+  mmapper[Symbol.dispose]()
+})
+
+/** Calls back `depth` frames down the stack. */
+function down(depth: number, call: () => void): void {
+  if (depth > 0) down(depth - 1, call)
+  else call()
+}
+
+/** The most frames that the stack takes. */
+function depthOfStack(): number {
+  let low = 0
+  let high = 2 ** 20
+  while (high - low > 1) {
+    const middle = (low + high) >>> 1
+    try {
+      down(middle, () => {})
+      low = middle
+    } catch {
+      high = middle
+    }
+  }
+  return low
+}
+
+test('a call that comes to the end of the stack leaves a usable mapper', () => {
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const start = mmapper.quarantineAddressRangeAnywhere(8 * 16)
+  const at = start + 2 ** 16
+  mmapper.ensureMapped(start, 16)
+  let thrown = 0
+  let done = 0
+  for (const verb of ['ensureMapped', 'decommit', 'unmap'] as const) {
+    const depth = depthOfStack()
+    for (let frames = 0; frames < 100; frames++) {
+      if (mmapper.stateAt(at) === 'Unmapped') mmapper.quarantineAddressRange(at, 16)
+      if (verb === 'ensureMapped') {
+        if (mmapper.isMappedAddress(at)) mmapper.decommit(at, 16)
+      } else mmapper.ensureMapped(at, 16)
+      try {
+        down(depth - frames, () => mmapper[verb](at, 16))
+        done++
+      } catch (error) {
+        assert.instance(error, RangeError, `${verb}, ${frames} frames: ${error}`)
+        thrown++
+      }
+      assert.equal(mmapper.audit(), [], `${verb}, ${frames} frames`)
+      checkAccounting(mmapper, `${verb}, ${frames} frames`)
+    }
+  }
+  assert.ok(thrown > 0 && done > 0, `${thrown} thrown, ${done} done`)
+  mmapper[Symbol.dispose]()
+})
+
+test.run()
