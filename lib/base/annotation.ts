@@ -61,6 +61,11 @@ export class MmapAnnotation {
     return make('misc', checkPart('name', name))
   }
 
+  /** @internal One whose name is known already, as another thread gave it. */
+  static named(name: string): MmapAnnotation {
+    return make(...(name.split(':').slice(1) as [string]))
+  }
+
   /** @internal */
   static isOne(value: unknown): boolean {
     return typeof value === 'object' && value !== null && #isMade in value && value.#isMade

@@ -1,5 +1,5 @@
 /**
- * The closed sets of the public contract, and the strategy the OS layer takes. Values are the strings
+ * The closed sets of the public contract. Values are the strings
  * themselves, so they read well in logs and cross `postMessage`.
  */
 import { NO_ACCESS, READ, READ_EXEC, READ_WRITE, READ_WRITE_EXEC } from './protections.js'
@@ -81,23 +81,3 @@ export const MemoryAdvice = {
   DoFork: 'DoFork',
 } as const
 export type MemoryAdvice = (typeof MemoryAdvice)[keyof typeof MemoryAdvice]
-
-/** How the OS layer is to map: everything `mmap` wants to know besides the range. */
-export interface MmapStrategy {
-  readonly hugePage: HugePageSupport
-  readonly protection: MmapProtection
-  /** Replace what is mapped there (`MAP_FIXED`; only ever over memory of the mapper's own), or refuse (`EEXIST`). */
-  readonly replace: boolean
-  /** Charge the commit when the memory becomes writable, so that failing is an error now and not the OOM killer later. */
-  readonly reserve: boolean
-}
-
-/** Frozen strategies by purpose. */
-export const MmapStrategy = {
-  /** Addresses only: inaccessible, charged when committed. */
-  Quarantine: Object.freeze({ hugePage: 'No', protection: 'NoAccess', replace: false, reserve: true }),
-  /** Takes memory of the mapper's own back to a reservation; its commit charge returns. */
-  Decommit: Object.freeze({ hugePage: 'No', protection: 'NoAccess', replace: true, reserve: true }),
-  /** Leaves pages of an engine's buffer as the engine made them. */
-  GiveBack: Object.freeze({ hugePage: 'No', protection: 'ReadWrite', replace: true, reserve: false }),
-} as const satisfies Record<string, MmapStrategy>

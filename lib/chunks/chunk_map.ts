@@ -24,6 +24,7 @@ import {
   categoryOf,
   MAPPED,
   protOf,
+  QUARANTINED,
   STATE_MASK,
   tableOf,
   withAnnotation,
@@ -344,6 +345,17 @@ export class ChunkMap {
       }
       at = end
     }
+  }
+
+  /** Mapped → Quarantined with this protection of every page. */
+  quarantine(range: ChunkRange, prot: number): void {
+    this.releaseTables(range)
+    this.setState(range, QUARANTINED, prot)
+  }
+
+  /** → Unmapped. */
+  forget(range: ChunkRange): void {
+    if (range.start < range.limit) this.set(range, 0, 0)
   }
 
   /** Chunks in a category, by annotation or in all. */

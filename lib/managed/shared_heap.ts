@@ -19,9 +19,10 @@
  * Longer than other files: one class with the contract's methods; making the buffer is in `lend.ts`.
  */
 
+import { MmapAnnotation } from '../base/annotation.js'
 import { invalidArgType, outOfRange } from '../base/errors.js'
 import type { AnyMapper, SharedHeapHandle } from '../base/handle.js'
-import { MapState, MemoryAdvice, MmapProtection } from '../base/policy.js'
+import { HugePageSupport, MapState, MemoryAdvice, MmapProtection, protectionOf } from '../base/policy.js'
 import { type ChunkRange, formatAddress, formatBytes } from '../base/range.js'
 import {
   checkInteger,
@@ -30,17 +31,17 @@ import {
   type MapOptions,
   type SharedHeapOptions,
 } from '../base/validate.js'
-import { stateName } from '../chunks/entry.js'
+import { annotationOf, HUGE, stateName } from '../chunks/entry.js'
 import { addressOf } from '../os/libc.js'
 import { type Context, contextOf } from '../transition/context.js'
-import { enter, leave } from '../transition/frame.js'
+import { transition } from '../transition/frame.js'
 import { disposedError, stateError } from '../transition/refusal.js'
 import { sweepDeadThreads } from '../transition/sweep.js'
+import { advise } from '../verbs/advise.js'
 import { decommit } from '../verbs/decommit.js'
 import { ensureMapped } from '../verbs/ensure_mapped.js'
 import { endHeap, lend, placeHeap } from '../verbs/lend.js'
-import { advise, protect } from '../verbs/pages.js'
-import { decommitChunk, mapChunk } from '../verbs/single_chunk.js'
+import { protect } from '../verbs/protect.js'
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom')
 
@@ -116,15 +117,12 @@ export class SharedHeap {
     }
     const first = start / context.geometry.bytesInChunk
     const range = { start: first, limit: first + bytes / context.geometry.bytesInChunk }
-    enter(context)
-    try {
+    return transition(context, () => {
       const heap = context.heaps.find(range)
       if (heap < 0) throw disposedError('shared heap')
       context.heaps.hold(heap, context.slot)
-      return make(context, heap, place, {}, false)
-    } finally {
-      leave(context)
-    }
+      return make(context, heap, place, optionsOf(context, heap), false)
+    })
   }
 
   /** For `SharedHeap.attach` in another thread. */
@@ -150,7 +148,6 @@ export class SharedHeap {
     const limit = this.#range.start + Math.ceil((offset + bytes) / bytesInChunk)
     if (context.map.areAllMapped(first, limit)) return
     try {
-      if (limit - first === 1 && mapChunk(context, first, checked)) return
       ensureMapped(context, { start: first, limit }, checked)
     } catch (error) {
       throw this.#cause(this.#givenBack(context, { start: first, limit }, error))
@@ -164,7 +161,6 @@ export class SharedHeap {
     this.#checkWhole(offset, bytes, bytesInChunk)
     const first = this.#range.start + offset / bytesInChunk
     try {
-      if (bytes === bytesInChunk && decommitChunk(context, first)) return
       decommit(context, { start: first, limit: first + bytes / bytesInChunk })
     } catch (error) {
       throw this.#cause(error)
@@ -219,12 +215,9 @@ export class SharedHeap {
     const isHeld = held?.start === this.start
     const isLast = !isHeld || held.users === 1
     if (!this.#isEnded() && (this.#isReserver || isLast)) {
-      enter(context)
-      try {
+      transition(context, () => {
         if (!this.#isEnded()) this.#letGo()
-      } finally {
-        leave(context)
-      }
+      })
     }
     this.#isDisposed = true
     if (isHeld && --held.users === 0) context.heldHeaps.delete(this.#heap)
@@ -309,6 +302,17 @@ export class SharedHeap {
     if (isWhole(offset) && isWhole(bytes)) return
     const [name, value] = isWhole(offset) ? ['bytes', bytes] : ['offset', offset]
     throw outOfRange(name, `a multiple of ${unit} (${formatBytes(unit)})`, value)
+  }
+}
+
+/** What the heap was reserved with: its commits default to it in every thread. */
+function optionsOf({ heaps, map }: Context, heap: number): MapOptions {
+  const { protection, attributes } = heaps.optionsOf(heap)
+  const name = map.annotations.nameOf(annotationOf(attributes))
+  return {
+    hugePage: (attributes & HUGE) === 0 ? HugePageSupport.No : HugePageSupport.TransparentHugePages,
+    protection: protectionOf(protection),
+    annotation: name === undefined ? undefined : MmapAnnotation.named(name),
   }
 }
 

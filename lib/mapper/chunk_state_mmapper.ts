@@ -22,20 +22,20 @@ import { reserveSharedHeap, type SharedHeap } from '../managed/shared_heap.js'
 import { libcSyscalls, type Syscalls } from '../os/libc.js'
 import { osPageSize } from '../os/os_memory.js'
 import { SharedLayout } from '../shared_state/layout.js'
-import * as Word from '../shared_state/word.js'
 import { Context, forgetContext, registerContext } from '../transition/context.js'
-import { enter, leave } from '../transition/frame.js'
+import { transition } from '../transition/frame.js'
 import { disposedError } from '../transition/refusal.js'
 import { clearSlot, sweepDeadThreads } from '../transition/sweep.js'
+import { advise } from '../verbs/advise.js'
 import { decommit } from '../verbs/decommit.js'
 import { ensureMapped } from '../verbs/ensure_mapped.js'
 import { markAsMapped } from '../verbs/mark.js'
-import { advise, protect, releaseView, view } from '../verbs/pages.js'
+import { protect } from '../verbs/protect.js'
 import { quarantine } from '../verbs/quarantine.js'
 import { repair } from '../verbs/repair.js'
 import { quarantineAnywhere } from '../verbs/reserve.js'
-import { decommitChunk, mapChunk } from '../verbs/single_chunk.js'
 import { unmap } from '../verbs/unmap.js'
+import { releaseView, view } from '../verbs/view.js'
 import { dispose } from './dispose.js'
 import { inspectMmapper } from './inspect.js'
 import type { Discrepancy, Mmapper, MmapperOptions, MmapperStats, Run } from './mmapper.js'
@@ -63,8 +63,8 @@ export class ChunkStateMmapper implements Mmapper {
   constructor(options: MmapperOptions = {}, attached?: { [ATTACH]: SharedLayout }) {
     if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
     const syscalls = checkSyscalls(options.syscalls)
-    const layout = attached?.[ATTACH] ?? SharedLayout.create(checkLayout(options, syscalls))
-    const context = new Context(layout, syscalls, repair)
+    const layout = attached?.[ATTACH] ?? SharedLayout.create(checkLayout(options, syscalls ?? libcSyscalls()))
+    const context = new Context(layout, syscalls, attached === undefined ? 'creator' : 'attached', repair)
     this.#context = context
     this.#entryAt = context.map.reader.entryAt
     this.#arePagesMapped = context.map.reader.arePagesMapped
@@ -73,8 +73,7 @@ export class ChunkStateMmapper implements Mmapper {
     this.granularity = context.geometry.bytesInChunk
     this.logMappableBytes = layout.logMappableBytes
     registerContext(this, context)
-    if (attached === undefined) layout.words[Word.Creator] = context.ticket
-    else this.#settle(context)
+    if (attached !== undefined) this.#settle(context)
   }
 
   /**
@@ -83,13 +82,10 @@ export class ChunkStateMmapper implements Mmapper {
    */
   #settle(context: Context): void {
     try {
-      enter(context)
-      try {
+      transition(context, () => {
         clearSlot(context, context.slot)
         sweepDeadThreads(context)
-      } finally {
-        leave(context)
-      }
+      })
     } catch (error) {
       context.threads.abandon(context.slot)
       forgetContext(this)
@@ -161,19 +157,15 @@ export class ChunkStateMmapper implements Mmapper {
     }
     const context = this.#live()
     const chunk = this.#geometry.chunkAround(start, pages)
-    if (chunk < 0) {
-      ensureMapped(context, this.#geometry.chunksAround(start, pages), checkMapOptions(options))
-      return
-    }
-    const checked = checkMapOptions(options)
-    if (!mapChunk(context, chunk, checked)) ensureMapped(context, { start: chunk, limit: chunk + 1 }, checked)
+    const range = chunk < 0 ? this.#geometry.chunksAround(start, pages) : { start: chunk, limit: chunk + 1 }
+    ensureMapped(context, range, checkMapOptions(options))
   }
 
   decommit(start: Address, pages: number): void {
     const context = this.#live()
     const chunk = this.#geometry.wholeChunk(start, pages)
-    if (chunk >= 0 && decommitChunk(context, chunk)) return
-    decommit(context, this.#geometry.wholeChunks(start, pages))
+    const range = chunk < 0 ? this.#geometry.wholeChunks(start, pages) : { start: chunk, limit: chunk + 1 }
+    decommit(context, range)
   }
 
   unmap(start: Address, pages: number): void {
@@ -231,14 +223,11 @@ export class ChunkStateMmapper implements Mmapper {
 
   #report<T>(report: (context: Context) => T): T {
     const context = this.#live()
-    enter(context)
-    try {
+    return transition(context, () => {
       // The buffers of threads that died are gone; the reports are to say so.
       if (context.heaps.limit > 0) sweepDeadThreads(context)
       return report(context)
-    } finally {
-      leave(context)
-    }
+    })
   }
 
   [INSPECT](): string {
@@ -292,9 +281,9 @@ function checkLayout(options: MmapperOptions, syscalls: Syscalls) {
   return { logGranularity, logMappableBytes, maxMappedBytes }
 }
 
-function checkSyscalls(syscalls: Syscalls | undefined): Syscalls {
+function checkSyscalls(syscalls: Syscalls | undefined): Syscalls | undefined {
+  if (syscalls === undefined) return undefined
   const real = libcSyscalls()
-  if (syscalls === undefined) return real
   if (typeof syscalls !== 'object' || syscalls === null)
     throw invalidArgType('options.syscalls', 'an object', syscalls)
   const missing = (Object.keys(real) as (keyof Syscalls)[]).find(name => typeof syscalls[name] !== 'function')

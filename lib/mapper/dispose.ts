@@ -6,7 +6,7 @@
 import { MmapperError, ViewInUseError } from '../base/errors.js'
 import * as Word from '../shared_state/word.js'
 import type { Context } from '../transition/context.js'
-import { enter, leave } from '../transition/frame.js'
+import { transition } from '../transition/frame.js'
 import { checkViews } from '../transition/refusal.js'
 import { clearSlot, sweepDeadThreads } from '../transition/sweep.js'
 import { endHeap } from '../verbs/lend.js'
@@ -15,21 +15,18 @@ import { unmapHeld } from '../verbs/unmap.js'
 export function dispose(context: Context): void {
   const { words } = context.layout
   if (words[Word.Disposed] !== 0) return
-  enter(context)
-  try {
+  transition(context, () => {
     sweepDeadThreads(context)
     const others = othersOf(context)
-    const isCreator = words[Word.Creator] === context.ticket
+    const isCreator = context.isCreator
     if (isCreator && others.length > 0) throw attachedError(context, others)
     if (isCreator || others.length === 0) {
       end(context)
       Atomics.store(words, Word.Disposed, 1)
     } else detachOnly(context)
-    context.os.sweepDebris()
+    context.os.sweepStrays()
     context.heldHeaps.clear()
-  } finally {
-    leave(context)
-  }
+  })
   context.isOver = true
   context.threads.detach(context.slot)
 }

@@ -17,6 +17,7 @@ import {
   stateName,
 } from '../chunks/entry.js'
 import { mappingsWithin, type OsMapping, readMaps } from '../os/proc.js'
+import { DISCARDS, LEAKED_BYTES, RECOVERIES } from '../shared_state/counters.js'
 import * as Num from '../shared_state/num.js'
 import type { Context } from '../transition/context.js'
 import type { Discrepancy, MappedTotals, MmapperStats, Run } from './mmapper.js'
@@ -62,8 +63,9 @@ export function statsOf(context: Context): MmapperStats {
     peakMappedBytes: layout.numbers[Num.PeakMappedBytes]! * bytesInChunk,
     annotations,
     syscalls: os.counts(),
-    recoveries: layout.numbers[Num.Recoveries]!,
-    discards: layout.numbers[Num.Discards]!,
+    recoveries: layout.counters[RECOVERIES]!,
+    discards: layout.counters[DISCARDS]!,
+    leakedBytes: layout.counters[LEAKED_BYTES]!,
   }
 }
 

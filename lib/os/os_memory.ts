@@ -1,25 +1,36 @@
 /**
- * Memory as the OS has it. Every method is one request over a byte range that the caller owns or asks
- * for, returns its result or `-errno`, and counts its system calls. Nothing here knows of chunks or states.
+ * Memory as the OS has it: one function a state edge, each one request over a byte range that the caller owns or asks
+ * for. Each returns its result or `-errno` and counts its system calls. Nothing here knows of chunks.
+ *
+ * ```
+ *                 reserveAt, reserveAnywhere                commit
+ *   nobody's ────────────────────────────────► reserved ─────────────► committed ─┐ protect, advise, discard
+ *    ▲ ▲   └──────────────── mapAt ──────────────────────────────────────▲  │ ▲ ──┘
+ *    │ └──── release ────────────────────────────┘ ▲────── decommit ────────┘ │
+ *    └────── release ─────────────────────────────────────────────────────────┘
+ *   an engine's buffer ──── decommit ──► reserved, committed ──── restore ──► as the engine made it
+ * ```
  *
  * Why these calls:
- * - **dzmmap** (demand-zero mmap) at a fixed address uses `MAP_FIXED_NOREPLACE`, so it never lands on
- *   somebody's mapping. Kernels before 4.17 take that flag for a hint: another address back is unmapped
- *   again and reported as EEXIST. So is the whole scheme where the platform has no such flag.
+ * - **reserveAt**, **mapAt** use `MAP_FIXED_NOREPLACE`, so they never land on somebody's mapping. Kernels before 4.17
+ *   take that flag for a hint: then what came to lie elsewhere is the journal's loose piece, is released, and the
+ *   answer is EEXIST. So is the whole scheme where the platform has no such flag.
  * - **commit** is `mprotect` of a reservation made without `MAP_NORESERVE`: the charge is taken then, so
  *   that want of memory is ENOMEM now and not the OOM killer later; a failing one leaves the mapping.
  * - **decommit** replaces by `mmap(MAP_FIXED, PROT_NONE)`: the only call that returns the charge as well. Linux
  *   checks all it can refuse (map count, limits, splits) before it takes the old mapping away.
+ * - **restore** maps with `MAP_NORESERVE`, as engines map their buffers.
  * - **names** need kernel support that only a call can show: the first one with a good name is the probe.
  *
  * Sources: mmap(2), munmap(2), mprotect(2), madvise(2), prctl(2), mincore(2); mm/mmap.c of Linux.
  */
-
-import type { MemoryAdvice, MmapStrategy } from '../base/policy.js'
-import { protectionCode } from '../base/policy.js'
-import { BYTES_IN_PAGE, type ByteRange } from '../base/range.js'
+import type { MemoryAdvice } from '../base/policy.js'
+import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
+import { BYTES_IN_PAGE } from '../base/range.js'
+import { MADVISE, MINCORE, MMAP, MPROTECT, MUNMAP, PRCTL } from '../shared_state/counters.js'
+import * as Journal from '../shared_state/journal.js'
 import type { SharedLayout } from '../shared_state/layout.js'
-import * as Num from '../shared_state/num.js'
+import { Strays } from '../shared_state/strays.js'
 import * as Word from '../shared_state/word.js'
 import { PLATFORM, SYSCALL_NAMES, type Syscalls, unsupportedPlatform } from './libc.js'
 import type { PlatformConstants } from './platform/constants.js'
@@ -44,13 +55,14 @@ export function osPageSize(syscalls: Syscalls): number {
 /** @internal See the head of this file. */
 export class OsMemory {
   readonly platform: PlatformConstants
-  /** By protection code of `entry.ts`. */
+  /** By protection code of `base/protections.ts`. */
   readonly #prots: readonly number[]
-  readonly #reserveFlags: number
-  readonly #numbers: Float64Array
+  readonly #anonymous: number
+  readonly #counters: Float64Array
+  readonly #journal: Float64Array
   readonly #words: Int32Array
+  readonly #strays: Strays
   readonly #advice = new Map<MemoryAdvice, number>()
-  #debris: ByteRange[] = []
   /** Changed by the owner of this object to trace calls. */
   syscalls: Syscalls
 
@@ -66,53 +78,95 @@ export class OsMemory {
       PROT_READ | PROT_EXEC,
       PROT_READ | PROT_WRITE | PROT_EXEC,
     ]
-    this.#reserveFlags = MAP_PRIVATE | MAP_ANONYMOUS
-    this.#numbers = layout.numbers
+    this.#anonymous = MAP_PRIVATE | MAP_ANONYMOUS
+    this.#counters = layout.counters
+    this.#journal = layout.journal
     this.#words = layout.words
+    this.#strays = new Strays(layout)
   }
 
-  /** Maps zero-filled memory at exactly `start`. 0, or EEXIST when occupied (without `replace`). */
-  dzmmap(start: number, bytes: number, strategy: MmapStrategy): number {
-    const { MAP_FIXED, MAP_FIXED_NOREPLACE, EEXIST } = this.platform
-    const place = strategy.replace ? MAP_FIXED : MAP_FIXED_NOREPLACE
-    const result = this.#mmap(start, bytes, protectionCode(strategy.protection), strategy.reserve, place)
+  /** nobody's → reserved at exactly `start`: inaccessible, charged when committed. 0, or EEXIST when occupied. */
+  reserveAt(start: number, bytes: number): number {
+    return this.#place(start, bytes, NO_ACCESS)
+  }
+
+  /** nobody's → committed at exactly `start`, zero-filled. 0, or EEXIST when occupied. */
+  mapAt(start: number, bytes: number, prot: number): number {
+    return this.#place(start, bytes, prot)
+  }
+
+  /** nobody's → reserved where the OS likes, near `hint` if that is free: the address. */
+  reserveAnywhere(bytes: number, hint: number): number {
+    this.#counters[MMAP]!++
+    return this.syscalls.mmap(hint, bytes, this.#prots[NO_ACCESS]!, this.#anonymous, -1, 0)
+  }
+
+  #place(start: number, bytes: number, prot: number): number {
+    const journal = this.#journal
+    const flags = this.#anonymous | this.platform.MAP_FIXED_NOREPLACE
+    this.#counters[MMAP]!++
+    const result = this.syscalls.mmap(start, bytes, this.#prots[prot]!, flags, -1, 0)
     if (result === start) return 0
     if (result < 0) return result
-    if (this.release(result, bytes) < 0) this.leave({ start: result, bytes })
-    return -EEXIST
+    journal[Journal.LooseStart] = result
+    journal[Journal.LooseBytes] = bytes
+    if (this.releaseLoose() < 0) this.keepLoose()
+    return -this.platform.EEXIST
   }
 
-  /** Maps where the OS likes, near `hint` if it is free: the address. */
-  dzmmapAnywhere(bytes: number, strategy: MmapStrategy, hint = 0): number {
-    return this.#mmap(hint, bytes, protectionCode(strategy.protection), strategy.reserve, 0)
+  /** Releases the journal's loose piece, which is none afterwards; 0 or `-errno`. */
+  releaseLoose(): number {
+    const journal = this.#journal
+    const errno = this.release(journal[Journal.LooseStart]!, journal[Journal.LooseBytes]!)
+    if (errno === 0) journal[Journal.LooseBytes] = 0
+    return errno
   }
 
-  #mmap(start: number, bytes: number, prot: number, reserve: boolean, place: number): number {
-    const { MAP_NORESERVE } = this.platform
-    this.#numbers[Num.Mmap]!++
-    const flags = this.#reserveFlags | place | (reserve ? 0 : MAP_NORESERVE)
-    return this.syscalls.mmap(start, bytes, this.#prots[prot]!, flags, -1, 0)
+  /** Keeps the loose piece, which the OS did not take back, to release it later. Taken out of the journal first. */
+  keepLoose(): void {
+    const journal = this.#journal
+    const piece = { start: journal[Journal.LooseStart]!, bytes: journal[Journal.LooseBytes]! }
+    journal[Journal.LooseBytes] = 0
+    this.#strays.add(piece)
   }
 
+  /** Tries again to release what the OS did not take back. */
+  sweepStrays(): void {
+    this.#strays.sweep((start, bytes) => this.release(start, bytes))
+  }
+
+  /** reserved, committed → nobody's. */
   release(start: number, bytes: number): number {
-    this.#numbers[Num.Munmap]!++
+    this.#counters[MUNMAP]!++
     return this.syscalls.munmap(start, bytes)
   }
 
-  /** Keeps a range that could not be released and that nothing records, to release it later. */
-  leave(range: ByteRange): void {
-    if (range.bytes > 0) this.#debris.push(range)
+  /** reserved → committed: every page gets the protection of a code below `MIXED`, and is charged if writable. */
+  commit(start: number, bytes: number, prot: number): number {
+    this.#counters[MPROTECT]!++
+    return this.syscalls.mprotect(start, bytes, this.#prots[prot]!)
   }
 
-  /** Tries again to release what was left. */
-  sweepDebris(): void {
-    if (this.#debris.length === 0) return
-    this.#debris = this.#debris.filter(({ start, bytes }) => this.release(start, bytes) < 0)
+  /** reserved, committed → reserved: content and charge go. Also an engine's pages → reserved. */
+  decommit(start: number, bytes: number): number {
+    this.#counters[MMAP]!++
+    const flags = this.#anonymous | this.platform.MAP_FIXED
+    const result = this.syscalls.mmap(start, bytes, this.#prots[NO_ACCESS]!, flags, -1, 0)
+    return Math.min(result, 0)
   }
 
-  /** Gives every page the protection of a code below `MIXED`. */
+  /** reserved, committed → what an engine maps for its buffers. */
+  restore(start: number, bytes: number): number {
+    this.#counters[MMAP]!++
+    const { MAP_FIXED, MAP_NORESERVE } = this.platform
+    const flags = this.#anonymous | MAP_FIXED | MAP_NORESERVE
+    const result = this.syscalls.mmap(start, bytes, this.#prots[READ_WRITE]!, flags, -1, 0)
+    return Math.min(result, 0)
+  }
+
+  /** committed → committed with the protection of a code below `MIXED`. */
   protect(start: number, bytes: number, prot: number): number {
-    this.#numbers[Num.Mprotect]!++
+    this.#counters[MPROTECT]!++
     return this.syscalls.mprotect(start, bytes, this.#prots[prot]!)
   }
 
@@ -120,7 +174,7 @@ export class OsMemory {
   discard(start: number, bytes: number): number {
     const { advice, dontNeedZeroes, EOPNOTSUPP } = this.platform
     if (!dontNeedZeroes || advice.DontNeed === undefined) return -EOPNOTSUPP
-    this.#numbers[Num.Madvise]!++
+    this.#counters[MADVISE]!++
     return this.syscalls.madvise(start, bytes, advice.DontNeed)
   }
 
@@ -130,7 +184,7 @@ export class OsMemory {
     if (known !== undefined) return known
     const { EINVAL, ENOSYS, EOPNOTSUPP } = this.platform
     const number = this.platform.advice[advice]
-    if (number !== undefined) this.#numbers[Num.Madvise]!++
+    if (number !== undefined) this.#counters[MADVISE]!++
     const result = number === undefined ? -EINVAL : this.syscalls.madvise(0, 0, number)
     if (result === 0) this.#advice.set(advice, 0)
     else if (result === -EINVAL || result === -ENOSYS) this.#advice.set(advice, -EOPNOTSUPP)
@@ -141,13 +195,14 @@ export class OsMemory {
   advise(start: number, bytes: number, advice: MemoryAdvice): number {
     const number = this.platform.advice[advice]
     if (number === undefined) return -this.platform.EOPNOTSUPP
-    this.#numbers[Num.Madvise]!++
+    this.#counters[MADVISE]!++
     return this.syscalls.madvise(start, bytes, number)
   }
 
   /** A hint: failing is nothing. */
-  hintHugePages(start: number, bytes: number): void {
-    if (this.probe('HugePage') === 0) this.advise(start, bytes, 'HugePage')
+  hintHugePages(start: number, bytes: number): number {
+    const known = this.probe('HugePage')
+    return known < 0 ? known : this.advise(start, bytes, 'HugePage')
   }
 
   get canName(): boolean {
@@ -155,32 +210,20 @@ export class OsMemory {
   }
 
   /** Names a range for `/proc/self/maps`: a hint. EINVAL for a good name on good memory means "not here". */
-  name(start: number, bytes: number, name: string): void {
+  name(start: number, bytes: number, name: string): number {
     const { PR_SET_VMA, PR_SET_VMA_ANON_NAME, EINVAL, ENOSYS } = this.platform
-    if (!this.canName || PR_SET_VMA === undefined) return
-    this.#numbers[Num.Prctl]!++
+    if (!this.canName || PR_SET_VMA === undefined) return -ENOSYS
+    this.#counters[PRCTL]!++
     const result = this.syscalls.prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, start, bytes, name)
-    if (this.#words[Word.Naming] !== NAMING_UNKNOWN) return
+    if (this.#words[Word.Naming] !== NAMING_UNKNOWN) return result
     if (result === 0) this.#words[Word.Naming] = NAMING_WORKS
     else if (result === -EINVAL || result === -ENOSYS) this.#words[Word.Naming] = NAMING_FAILS
-  }
-
-  /** True if no page of the range (of its first 64 GiB: some 30 ms) is resident, as far as the OS tells. */
-  isUntouched(start: number, bytes: number, bytesInOsPage: number): boolean {
-    const most = 2 ** 30
-    const residency = new Uint8Array(Math.min(bytes, most) / bytesInOsPage)
-    for (let at = 0; at < Math.min(bytes, 64 * most); at += most) {
-      const part = Math.min(most, bytes - at)
-      this.#numbers[Num.Mincore]!++
-      if (this.syscalls.mincore(start + at, part, residency) < 0) return false
-      if (residency.subarray(0, part / bytesInOsPage).includes(1)) return false
-    }
-    return true
+    return result
   }
 
   /** Bytes of the range in memory now, or `-errno`; `residency` has room for a byte per OS page. */
   residentBytes(start: number, bytes: number, bytesInOsPage: number, residency: Uint8Array): number {
-    this.#numbers[Num.Mincore]!++
+    this.#counters[MINCORE]!++
     const result = this.syscalls.mincore(start, bytes, residency)
     if (result < 0) return result
     let pages = 0
@@ -190,7 +233,7 @@ export class OsMemory {
 
   counts(): SyscallCounts {
     return Object.fromEntries(
-      SYSCALL_NAMES.map((name, index) => [name, this.#numbers[Num.Mmap + index]!]),
+      SYSCALL_NAMES.map((name, index) => [name, this.#counters[MMAP + index]!]),
     ) as SyscallCounts
   }
 }

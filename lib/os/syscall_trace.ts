@@ -30,8 +30,11 @@ export class SyscallTrace {
   readonly #channel: Channel
   #messages: SyscallMessage[] = []
 
-  constructor(plain: Syscalls) {
+  readonly #origin: 'plain' | 'injected'
+
+  constructor(plain: Syscalls, origin: 'plain' | 'injected') {
     this.#plain = plain
+    this.#origin = origin
     this.#channel = process.getBuiltinModule('node:diagnostics_channel').channel(SYSCALL_CHANNEL)
   }
 
@@ -40,6 +43,11 @@ export class SyscallTrace {
     if (!this.#channel.hasSubscribers) return this.#plain
     this.#traced ??= this.#wrapAll()
     return this.#traced
+  }
+
+  /** Whether nothing but the C library's own functions runs in a call. */
+  get isPlain(): boolean {
+    return this.#origin === 'plain' && !this.#channel.hasSubscribers
   }
 
   #wrapAll(): Syscalls {

@@ -7,7 +7,7 @@ import { MapState } from '../base/policy.js'
 import { type Address, type ByteRange, formatBytes } from '../base/range.js'
 import type { Mmapper, Run } from '../mapper/mmapper.js'
 import { type Context, contextOf } from '../transition/context.js'
-import { enter, leave } from '../transition/frame.js'
+import { transition } from '../transition/frame.js'
 
 /** Neighbouring runs with the same annotation. */
 export interface Region extends ByteRange {
@@ -94,18 +94,15 @@ export class Residency {
     this.#budget -= bytes / this.#pageBytes
     const most = this.#pages.length * this.#pageBytes
     const { os } = this.#context
-    let resident = 0
-    enter(this.#context)
-    try {
+    return transition(this.#context, () => {
+      let resident = 0
       for (let at = 0; at < bytes; at += most) {
         const part = os.residentBytes(start + at, Math.min(most, bytes - at), this.#pageBytes, this.#pages)
         if (part < 0) return undefined
         resident += part
       }
-    } finally {
-      leave(this.#context)
-    }
-    return resident / bytes
+      return resident / bytes
+    })
   }
 }
 

@@ -11,15 +11,23 @@ import * as Word from './word.js'
 
 const WORDS_PER_HEAP = 4
 
+/** What commits of a heap default to: a protection code and an attribute word. */
+export interface HeapOptions {
+  readonly protection: number
+  readonly attributes: number
+}
+
 export class HeapTable {
   readonly #words: Int32Array
   readonly #ranges: Float64Array
   readonly #holders: Int32Array
+  readonly #options: Int32Array
 
   constructor(layout: SharedLayout) {
     this.#words = layout.words
     this.#ranges = layout.heapRanges
     this.#holders = layout.heapHolders
+    this.#options = layout.heapOptions
   }
 
   get limit(): number {
@@ -48,7 +56,7 @@ export class HeapTable {
   }
 
   /** Records a heap held by `slot`. */
-  add(slot: number, { start, limit }: ChunkRange): number {
+  add(slot: number, { start, limit }: ChunkRange, { protection, attributes }: HeapOptions): number {
     let heap = 0
     while (heap < this.limit && this.isUsed(heap)) heap++
     if (heap >= MOST_HEAPS) {
@@ -59,10 +67,17 @@ export class HeapTable {
     }
     this.#holders.fill(0, heap * WORDS_PER_HEAP, (heap + 1) * WORDS_PER_HEAP)
     this.hold(heap, slot)
+    this.#options[2 * heap] = protection
+    this.#options[2 * heap + 1] = attributes
     this.#ranges[2 * heap] = start
     this.#ranges[2 * heap + 1] = limit
     if (heap === this.limit) this.#words[Word.HeapLimit] = heap + 1
     return heap
+  }
+
+  /** What the heap was reserved with, for whoever attaches. */
+  optionsOf(heap: number): HeapOptions {
+    return { protection: this.#options[2 * heap]!, attributes: this.#options[2 * heap + 1]! }
   }
 
   hold(heap: number, slot: number): void {
@@ -91,7 +106,7 @@ export class HeapTable {
   }
 
   /** A heap that overlaps `range` and that `slot` does not hold, or -1. */
-  strangeOver({ start, limit }: ChunkRange, slot: number): number {
+  notHeldOver({ start, limit }: ChunkRange, slot: number): number {
     for (let heap = 0; heap < this.limit; heap++) {
       const overlaps = this.#ranges[2 * heap]! < limit && this.#ranges[2 * heap + 1]! > start
       if (overlaps && !this.holds(heap, slot)) return heap

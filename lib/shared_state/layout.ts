@@ -3,8 +3,12 @@
  * Atomics operation four times slower), reserved lazily by the OS, touched only where used.
  *
  * ```
- *   words       Int32    the lock, the intent in progress, table sizes        (word.ts)
- *   numbers     Float64  configuration, totals, counters                      (num.ts)
+ *   words       Int32    the lock, table sizes                                (word.ts)
+ *   numbers     Float64  the limit, and what is counted of the chunks         (num.ts)
+ *   journal     Float64  what the lock's holder is doing                      (journal.ts)
+ *   counters    Float64  what stats() counts                                  (counters.ts)
+ *   presence    Int32    by thread slot: 1 while it is in a call              (shared_lock.ts)
+ *   strays      pieces that the OS did not take back                          (strays.ts)
  *   threads     who is attached: OS thread id, start time, worker id, generation, number of views
  *   totals      chunks by annotation
  *   heaps       engine-owned ranges and which threads hold their buffer
@@ -19,6 +23,8 @@
  * by the holder of the lock.
  */
 
+import { COUNTERS } from './counters.js'
+import { FIELDS as JOURNAL_FIELDS } from './journal.js'
 import * as Num from './num.js'
 import {
   BYTES_IN_NAME,
@@ -27,12 +33,14 @@ import {
   LOG_CHUNKS_PER_SLAB,
   MOST_ANNOTATIONS,
   MOST_HEAPS,
+  MOST_STRAYS,
   MOST_TABLES,
   MOST_THREADS,
   MOST_UNITS,
   MOST_VIEWS,
   NUMBERS,
   WORDS,
+  WORDS_PER_PRESENCE,
 } from './sizes.js'
 import * as Word from './word.js'
 
@@ -55,6 +63,12 @@ export class SharedLayout {
   readonly logMappableBytes: number
   readonly words: Int32Array
   readonly numbers: Float64Array
+  readonly journal: Float64Array
+  readonly counters: Float64Array
+  /** Where the OS placed the last reservation, and the highest limit of any. */
+  readonly placement: Float64Array
+  readonly presence: Int32Array
+  readonly strayRanges: Float64Array
   readonly threadIds: Int32Array
   readonly threadWorkers: Int32Array
   readonly threadStarts: Float64Array
@@ -64,6 +78,8 @@ export class SharedLayout {
   readonly viewCounts: Int32Array
   /** Start and limit chunk by heap; start = limit = 0 where free. */
   readonly heapRanges: Float64Array
+  /** Protection code and attribute word by heap: what its commits default to. */
+  readonly heapOptions: Int32Array
   /** 128 bits by heap: which thread slots hold the buffer. */
   readonly heapHolders: Int32Array
   /** Thread slot + 1 by view; 0 where free. */
@@ -108,10 +124,15 @@ export class SharedLayout {
     }
     const words = place(4 * WORDS)
     const numbers = place(8 * NUMBERS)
+    const journal = place(8 * JOURNAL_FIELDS)
+    const counters = place(8 * COUNTERS)
+    const placement = place(16)
+    const presence = place(4 * WORDS_PER_PRESENCE * MOST_THREADS)
+    const strays = place(16 * MOST_STRAYS)
     const threads = place(24 * MOST_THREADS)
     // Near the header: the totals of memory without annotation take no page of their own.
     const totals = place(24 * MOST_ANNOTATIONS)
-    const heaps = place(32 * MOST_HEAPS)
+    const heaps = place(40 * MOST_HEAPS)
     const viewThreads = place(4 * MOST_VIEWS)
     const viewRanges = place(16 * MOST_VIEWS)
     const generations = place(4 * MOST_ANNOTATIONS)
@@ -125,6 +146,11 @@ export class SharedLayout {
     this.buffer = memory
     this.words = new Int32Array(memory, words, WORDS)
     this.numbers = new Float64Array(memory, numbers, NUMBERS)
+    this.journal = new Float64Array(memory, journal, JOURNAL_FIELDS)
+    this.counters = new Float64Array(memory, counters, COUNTERS)
+    this.placement = new Float64Array(memory, placement, 2)
+    this.presence = new Int32Array(memory, presence, WORDS_PER_PRESENCE * MOST_THREADS)
+    this.strayRanges = new Float64Array(memory, strays, 2 * MOST_STRAYS)
     this.threadIds = new Int32Array(memory, threads, MOST_THREADS)
     this.threadWorkers = new Int32Array(memory, threads + 4 * MOST_THREADS, MOST_THREADS)
     this.threadStarts = new Float64Array(memory, threads + 8 * MOST_THREADS, MOST_THREADS)
@@ -132,6 +158,7 @@ export class SharedLayout {
     this.viewCounts = new Int32Array(memory, threads + 20 * MOST_THREADS, MOST_THREADS)
     this.heapRanges = new Float64Array(memory, heaps, 2 * MOST_HEAPS)
     this.heapHolders = new Int32Array(memory, heaps + 16 * MOST_HEAPS, 4 * MOST_HEAPS)
+    this.heapOptions = new Int32Array(memory, heaps + 32 * MOST_HEAPS, 2 * MOST_HEAPS)
     this.viewThreads = new Int32Array(memory, viewThreads, MOST_VIEWS)
     this.viewRanges = new Float64Array(memory, viewRanges, 2 * MOST_VIEWS)
     this.annotationTotals = new Float64Array(memory, totals, 3 * MOST_ANNOTATIONS)

@@ -1,9 +1,12 @@
 /**
- * The lock of a mapper: a futex-style mutex over shared memory that survives the death of its owner.
+ * The lock of a mapper: a futex-style mutex over shared memory that survives the death of its owner, and an owner
+ * that loses it.
  *
  * ```
  *   Lock      0 free │ ticket held │ ticket | CONTENDED held, and somebody may be waiting
  *   Priority  0      │ ticket of a waiter who waited too long: nobody else may take a free lock
+ *   Claim     0      │ ticket of a waiter who is about to take a lost lock
+ *   presence  by thread slot: 1 while the thread is in a call of its mapper, else 0
  * ```
  * A ticket names one attachment of a thread (`thread_table.ts`).
  *
@@ -14,24 +17,36 @@
  * **Fairness.** Barging is allowed, it is what makes an uncontended lock cheap; after `PATIENCE` a waiter
  * takes Priority and is next. A dead one's priority is taken from it after a slice.
  *
- * **Death.** Who waits a slice in vain asks whether the owner's thread still exists. If not, it swaps its
- * own ticket in (one compare-and-swap, so one heir) and `acquire` returns `'orphaned'`: the heir holds the
- * lock and repairs what the dead thread left, from the intent recorded in the shared memory, before
- * anything else. A thread that dies while it repairs leaves the intent, and the next one repairs again.
- * Between finding the owner dead and the swap any time may pass: another heir repairs, frees the dead slot,
- * a new thread takes it and the lock. Its ticket is another, so the swap fails. An owner never gives its slot
- * up, so the ticket in the word is that of a live attachment or of a dead thread, never of nobody.
+ * **Death.** Who waits a slice in vain asks whether the owner's thread still exists. If it is known not to, it swaps
+ * its own ticket in (one compare-and-swap, so one heir) and `acquire` returns `'orphaned'`: the heir holds the
+ * lock and repairs what the dead thread left, from the journal, before anything else. A thread that dies while it
+ * repairs leaves the journal, and the next one repairs again. Between finding the owner dead and the swap any time
+ * may pass: another heir repairs, frees the dead slot, a new thread takes it and the lock. Its ticket is another, so
+ * the swap fails. An owner never gives its slot up, so the ticket in the word is that of a live attachment or of a
+ * dead thread, never of nobody.
+ *
+ * **A lost lock.** At the end of the stack any call may throw, that of `release` too. Then the word names a thread
+ * that is alive and in no call. Two plain stores, which need no stack, tell it: `presence` (stored before the lock is
+ * asked for, and by the outermost `finally` of every call) tells others, `mayHold` tells the thread itself.
+ *
+ * - *Its own next call* finds `mayHold` set, takes a new ticket, and swaps it in for the old one.
+ * - *Another thread* that waits a slice in vain for an owner without presence takes `Claim`, looks at presence again,
+ *   and swaps. The owner may have begun a call meanwhile: whoever has taken the lock looks at `Claim` afterwards, and
+ *   if it is taken changes its ticket in the word before it touches anything. If the claimant's look came first, it
+ *   saw presence 0, so the owner's call began after `Claim` was stored, and the owner sees the claim. If the owner's
+ *   look at `Claim` came first, its presence was stored before, and the claimant sees it. Either way one of them
+ *   knows, and the swap decides.
+ * - Either of the two inherits as if the owner had died. Release swaps too, and does nothing if the lock is another's.
  *
  * `test/models/lock.pml` is this protocol for a model checker.
  *
- * **A lock lost by its own thread.** At the end of the stack any call may throw, that of `release` too. Then the
- * word names a thread that is alive and knows nothing of it. `isInUse`, a property that needs no call to be set,
- * tells it: who finds its own ticket in the word while the lock is not in use inherits from itself.
- *
  * **Not re-entrant**: a thread that asks for a lock it holds gets `ERR_MMAPPER_REENTRANT`. No code of
- * users' runs under the lock.
+ * users' runs under the lock but injected system calls.
  */
 import { MmapperError } from '../base/errors.js'
+import type { SharedLayout } from './layout.js'
+import { WORDS_PER_PRESENCE } from './sizes.js'
+import { slotOf } from './thread_table.js'
 import * as Word from './word.js'
 
 const CONTENDED = 1 << 30
@@ -41,31 +56,47 @@ const PATIENCE_MS = 2
 
 /** What the lock needs to know of attachments, by their tickets: positive integers below 2 ** 30. */
 export interface LockThreads {
+  /** False only if that attachment is known to have ended. */
   isTicketAlive(ticket: number): boolean
   /** True if it is one of this very OS thread. */
   isTicketOfSelf(ticket: number): boolean
+  ticketOf(slot: number): number
+  /** Gives the attachment another ticket; the old one is nobody's from then on. */
+  renew(slot: number): number
 }
 
 export type Acquired = 'clean' | 'orphaned'
 
 export class SharedLock {
   readonly #words: Int32Array
+  readonly #presence: Int32Array
   readonly #threads: LockThreads
-  readonly #me: number
-  /** Set by the caller: true once `acquire` has returned and before anything else is called, false before `release`. */
-  isInUse = false
+  readonly #slot: number
+  #me: number
+  /** Set before the lock is asked for, cleared after it was released. */
+  #mayHold = false
 
-  constructor(words: Int32Array, ticket: number, threads: LockThreads) {
-    this.#words = words
+  constructor(layout: Pick<SharedLayout, 'words' | 'presence'>, slot: number, threads: LockThreads) {
+    this.#words = layout.words
+    this.#presence = layout.presence
     this.#threads = threads
-    this.#me = ticket
+    this.#slot = slot
+    this.#me = threads.ticketOf(slot)
+  }
+
+  /** `presence[0]` of this thread: who calls `acquire` stores 1 before, and 0 when its call ends, however it ends. */
+  presenceOf(slot: number): Int32Array {
+    return this.#presence.subarray(slot * WORDS_PER_PRESENCE, slot * WORDS_PER_PRESENCE + 1)
   }
 
   acquire(): Acquired {
+    if (this.#mayHold && this.#regain()) return 'orphaned'
     const words = this.#words
+    this.#mayHold = true
     if (
       Atomics.load(words, Word.Priority) === 0 &&
-      Atomics.compareExchange(words, Word.Lock, 0, this.#me) === 0
+      Atomics.compareExchange(words, Word.Lock, 0, this.#me) === 0 &&
+      (Atomics.load(words, Word.Claim) === 0 || this.#evadeClaim(this.#me))
     ) {
       return 'clean'
     }
@@ -74,8 +105,19 @@ export class SharedLock {
 
   release(): void {
     const words = this.#words
-    if ((Atomics.exchange(words, Word.Lock, 0) & CONTENDED) === 0) return
-    Atomics.notify(words, Word.Lock, Atomics.load(words, Word.Priority) === 0 ? 1 : Number.POSITIVE_INFINITY)
+    const held = Atomics.compareExchange(words, Word.Lock, this.#me, 0)
+    if (held === (this.#me | CONTENDED) && Atomics.compareExchange(words, Word.Lock, held, 0) === held) {
+      const count = Atomics.load(words, Word.Priority) === 0 ? 1 : Number.POSITIVE_INFINITY
+      Atomics.notify(words, Word.Lock, count)
+    }
+    this.#mayHold = false
+  }
+
+  /** Changes the ticket in the word, so that a claim of the old one fails; false if it has succeeded already. */
+  #evadeClaim(held: number): boolean {
+    this.#forget(held & OWNER)
+    this.#me = this.#threads.renew(this.#slot)
+    return Atomics.compareExchange(this.#words, Word.Lock, held, this.#me | CONTENDED) === held
   }
 
   /** That attachment waits for nothing any more. */
@@ -87,26 +129,38 @@ export class SharedLock {
 
   #acquireSlowly(): Acquired {
     const words = this.#words
-    const me = this.#me
     const since = performance.now()
     for (;;) {
       const priority = Atomics.load(words, Word.Priority)
       const held = Atomics.load(words, Word.Lock)
-      if (held === 0 && (priority === 0 || priority === me)) {
-        if (Atomics.compareExchange(words, Word.Lock, 0, me | CONTENDED) !== 0) continue
-        this.#forget(me)
+      if (held === 0 && (priority === 0 || priority === this.#me)) {
+        if (Atomics.compareExchange(words, Word.Lock, 0, this.#me | CONTENDED) !== 0) continue
+        if (Atomics.load(words, Word.Claim) !== 0 && !this.#evadeClaim(this.#me | CONTENDED)) continue
+        this.#forget(this.#me)
         return 'clean'
       }
       if (held === 0) {
         this.#waitForPriority(priority)
       } else if (this.#waitForOwner(held)) {
-        this.#forget(me)
+        this.#forget(this.#me)
         return 'orphaned'
       }
       if (priority === 0 && performance.now() - since > PATIENCE_MS) {
-        Atomics.compareExchange(words, Word.Priority, 0, me)
+        Atomics.compareExchange(words, Word.Priority, 0, this.#me)
       }
     }
+  }
+
+  /** After a call that was broken off: true if it held the lock, which this thread now inherits from itself. */
+  #regain(): boolean {
+    const lost = this.#me
+    this.#forget(lost)
+    this.#me = this.#threads.renew(this.#slot)
+    const me = this.#me | CONTENDED
+    return (
+      Atomics.compareExchange(this.#words, Word.Lock, lost, me) === lost ||
+      Atomics.compareExchange(this.#words, Word.Lock, lost | CONTENDED, me) === (lost | CONTENDED)
+    )
   }
 
   #waitForPriority(priority: number): void {
@@ -118,19 +172,44 @@ export class SharedLock {
   #waitForOwner(held: number): boolean {
     const words = this.#words
     const owner = held & OWNER
-    if (owner === this.#me && !this.isInUse) return true
     if (this.#threads.isTicketOfSelf(owner)) {
-      throw new MmapperError(
-        'ERR_MMAPPER_REENTRANT',
-        'Cannot call a mapper from code that the mapper itself is running (an injected system call): ' +
-          'it holds its lock. Make the call after the outer one has returned',
-      )
+      if (this.#isPresent(owner)) throw reentrantError()
+      return this.#claim(held)
     }
     const contended = owner | CONTENDED
     if (held !== contended && Atomics.compareExchange(words, Word.Lock, held, contended) !== held)
       return false
     if (Atomics.wait(words, Word.Lock, contended, SLICE_MS) !== 'timed-out') return false
-    if (this.#threads.isTicketAlive(owner)) return false
+    if (this.#threads.isTicketAlive(owner)) return !this.#isPresent(owner) && this.#claim(contended)
     return Atomics.compareExchange(words, Word.Lock, contended, this.#me | CONTENDED) === contended
   }
+
+  #isPresent(ticket: number): boolean {
+    const slot = slotOf(ticket)
+    return Atomics.load(this.#presence, slot * WORDS_PER_PRESENCE) !== 0
+  }
+
+  /** Takes a lock that its owner, alive and in no call, has lost; false if it has not, or another waiter claims. */
+  #claim(held: number): boolean {
+    const words = this.#words
+    const claimant = Atomics.compareExchange(words, Word.Claim, 0, this.#me)
+    if (claimant !== 0) {
+      if (!this.#threads.isTicketAlive(claimant)) Atomics.compareExchange(words, Word.Claim, claimant, 0)
+      return false
+    }
+    const isOurs =
+      !this.#isPresent(held & OWNER) &&
+      Atomics.compareExchange(words, Word.Lock, held, this.#me | CONTENDED) === held
+    Atomics.compareExchange(words, Word.Claim, this.#me, 0)
+    return isOurs
+  }
+}
+
+/** The error of a call that comes from inside another call of the same thread. */
+export function reentrantError(): MmapperError {
+  return new MmapperError(
+    'ERR_MMAPPER_REENTRANT',
+    'Cannot call a mapper from code that the mapper itself is running (an injected system call): ' +
+      'it holds its lock. Make the call after the outer one has returned',
+  )
 }

@@ -133,6 +133,12 @@ export class ThreadTable {
     return ((Atomics.load(this.#generations, slot) & GENERATION_MASK) << LOG_SLOTS) | (slot + 1)
   }
 
+  /** Gives an attachment another ticket; the old one is nobody's from then on. By its own thread. */
+  renew(slot: number): number {
+    Atomics.add(this.#generations, slot, 1)
+    return this.ticketOf(slot)
+  }
+
   /** False if that attachment has ended, or its thread is dead. */
   isTicketAlive(ticket: number): boolean {
     return this.ticketOf(slotOf(ticket)) === ticket && this.isAlive(slotOf(ticket))

@@ -2,7 +2,7 @@
  * Indices into `SharedLayout.words`. The lock's words are on cache lines of their own.
  *
  * To be used as `Word.X` by `import * as Word`. This file imports nothing: then esbuild writes the numbers where they
- * are used; see `entry_bits.ts`.
+ * are used; see `chunks/entry_bits.ts`.
  */
 export const Magic = 0
 export const Version = 1
@@ -18,13 +18,9 @@ export const ViewLimit = 9
 export const HeapLimit = 11
 export const AnnotationLimit = 12
 export const ThreadLimit = 13
-/** The creator's ticket. */
-export const Creator = 14
 /** 0 free, else the owner's ticket (`thread_table.ts`), with `CONTENDED` while somebody waits. */
 export const Lock = 16
 /** 0, or the ticket of a waiter to whom the next turn belongs. */
 export const Priority = 32
-/** What the lock's holder is about to do: 0 nothing, else an `Intent`. */
-export const IntentKind = 48
-export const IntentProtection = 49
-export const IntentAnnotation = 50
+/** 0, or the ticket of a waiter who is about to take a lock that its owner has lost. */
+export const Claim = 33

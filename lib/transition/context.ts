@@ -6,7 +6,7 @@
 import { invalidArgType } from '../base/errors.js'
 import { Geometry } from '../base/validate.js'
 import { ChunkMap } from '../chunks/chunk_map.js'
-import type { Syscalls } from '../os/libc.js'
+import { libcSyscalls, type Syscalls } from '../os/libc.js'
 import { OsMemory, osPageSize } from '../os/os_memory.js'
 import { OS_THREADS } from '../os/proc.js'
 import { SyscallTrace } from '../os/syscall_trace.js'
@@ -31,7 +31,8 @@ export class Context {
   readonly geometry: Geometry
   readonly threads: ThreadTable
   readonly slot: number
-  readonly ticket: number
+  /** Stored 1 while this thread is in a call; see `shared_lock.ts`. */
+  readonly presence: Int32Array
   readonly views: ViewTable
   readonly localViews: LocalViews
   readonly heaps: HeapTable
@@ -39,25 +40,34 @@ export class Context {
   readonly trace: SyscallTrace
   /** Finishes or rolls back what a dead thread left; `verbs/repair.ts`. */
   readonly repair: (context: Context) => void
+  /** Whether this attachment made the mapper. */
+  readonly isCreator: boolean
   /** Shared heaps of this thread by number, with the buffers that the engine must not free meanwhile. */
   readonly heldHeaps = new Map<number, HeldHeap>()
   /** Set when this attachment ends: its slot may be another thread's from then on. */
   isOver = false
 
-  constructor(layout: SharedLayout, syscalls: Syscalls, repair: (context: Context) => void) {
+  constructor(
+    layout: SharedLayout,
+    syscalls: Syscalls | undefined,
+    role: 'creator' | 'attached',
+    repair: (context: Context) => void,
+  ) {
+    const calls = syscalls ?? libcSyscalls()
+    this.isCreator = role === 'creator'
     this.layout = layout
     this.repair = repair
-    this.geometry = new Geometry(layout.logGranularity, layout.logMappableBytes, osPageSize(syscalls))
+    this.geometry = new Geometry(layout.logGranularity, layout.logMappableBytes, osPageSize(calls))
     this.map = new ChunkMap(layout)
-    this.os = new OsMemory(syscalls, layout)
-    this.trace = new SyscallTrace(syscalls)
+    this.os = new OsMemory(calls, layout)
+    this.trace = new SyscallTrace(calls, syscalls === undefined ? 'plain' : 'injected')
     this.views = new ViewTable(layout)
     this.heaps = new HeapTable(layout)
     this.threads = new ThreadTable(layout, OS_THREADS)
     this.slot = this.threads.attach()
-    this.ticket = this.threads.ticketOf(this.slot)
     this.localViews = new LocalViews(this.views, this.slot)
-    this.lock = new SharedLock(layout.words, this.ticket, this.threads)
+    this.lock = new SharedLock(layout, this.slot, this.threads)
+    this.presence = this.lock.presenceOf(this.slot)
   }
 }
 

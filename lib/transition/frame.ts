@@ -1,50 +1,68 @@
 /**
- * The frame of a transition.
- *
- * **The frame.** Every change runs between `enter` (take the lock; repair first if its owner died) and
- * `leave`. Inside, a transition is bracketed by `begin` and `end`:
+ * The frame of a transition. Every change of the chunk map or of the OS's map runs inside `transition` (the two
+ * short cuts of one chunk have the same frame written out):
  *
  * ```
- *   enter                       lock held; the chunk map and the OS agree
+ *   presence = 1
+ *   enter                       lock held; what a dead thread left has been repaired; the chunk map and the OS agree
  *   … check, plan, prepare      may throw: nothing has changed
- *   begin(intent)               kind, range, protection, annotation: in shared memory
+ *   begin(intent)               what is to become of which chunks: in the journal
  *   … retract                   taking away: store the lesser state first; what it was stays readable
- *   … system calls              after each its success is recorded (IntentDone), before anything is called
+ *   … system calls              Asked before each; its Outcome, then Done, in the statements after it
  *   … publish                   giving: store the greater state last
  *   end                         no intent: the chunk map and the OS agree
  *   leave                       lock free
+ *   presence = 0
  * ```
  *
  * **What readers see.** They take no lock. They never see Mapped before the memory is there, nor after it
  * began to go. A failed taking away is seen as a short Quarantined or Unmapped, then Mapped again.
  *
- * **A thread that dies** between `begin` and `end` leaves the lock and the intent; the heir repairs by what
- * `repair.ts` says for each kind, for every point in between. An exception from an injected system call
- * is treated likewise by the thread itself, in `leave`.
+ * **Broken off.** A thread that dies between `begin` and `end` leaves the lock and the intent; whoever inherits the
+ * lock repairs from the journal (`verbs/repair.ts`). An exception (of an injected system call, or at the end of the
+ * stack) is repaired by the thread itself in `leave`. If the stack does not suffice for that either, the intent
+ * stays, and the next call of any thread repairs first; if it does not suffice to release the lock, the lock is lost,
+ * and is found to be so by presence (`shared_state/shared_lock.ts`).
  */
-
 import type { ChunkRange } from '../base/range.js'
-import * as Intent from '../shared_state/intent.js'
-import * as Num from '../shared_state/num.js'
+import { LEAKED_BYTES, RECOVERIES } from '../shared_state/counters.js'
+import * as Journal from '../shared_state/journal.js'
+import { reentrantError } from '../shared_state/shared_lock.js'
 import * as Word from '../shared_state/word.js'
 import type { Context } from './context.js'
 import { disposedError } from './refusal.js'
 import { sweepDeadThreads } from './sweep.js'
 
-type IntentKind = (typeof Intent)[keyof typeof Intent]
+type Intent = (typeof Journal)[keyof typeof Journal]
 
+/** Runs `body` with the lock held. */
+export function transition<T>(context: Context, body: () => T): T {
+  const { presence } = context
+  if (presence[0] !== 0) throw reentrantError()
+  try {
+    enter(context)
+    try {
+      return body()
+    } finally {
+      leave(context)
+    }
+  } finally {
+    presence[0] = 0
+  }
+}
+
+/** Takes the lock, repairs what is left of a call that was broken off, and refuses if the mapper is disposed. */
 export function enter(context: Context): void {
   if (context.isOver) throw disposedError()
-  const { lock, layout } = context
+  const { lock, layout, trace, presence } = context
   // Before the lock is taken: it reads an injected object, which is users' code.
-  const { syscalls } = context.trace
+  const { syscalls } = trace
+  presence[0] = 1
   const isOrphaned = lock.acquire() === 'orphaned'
   context.os.syscalls = syscalls
-  // An intent without a dead owner is left by a repair that an injected system call broke off.
-  if (isOrphaned || layout.words[Word.IntentKind] !== Intent.None) inherit(context, isOrphaned)
-  lock.isInUse = true
+  if (isOrphaned || layout.journal[Journal.Kind] !== Journal.None) inherit(context, isOrphaned)
+  layout.journal[Journal.IsPlain] = trace.isPlain ? 1 : 0
   if (layout.words[Word.Disposed] === 0) return
-  lock.isInUse = false
   lock.release()
   throw disposedError()
 }
@@ -52,45 +70,66 @@ export function enter(context: Context): void {
 export function leave(context: Context): void {
   const { lock, layout, trace } = context
   try {
-    if (layout.words[Word.IntentKind] !== Intent.None) context.repair(context)
+    if (layout.journal[Journal.Kind] !== Journal.None) context.repair(context)
+  } catch {
+    // The end of the stack: the intent stays, and whoever enters next repairs first.
   } finally {
-    lock.isInUse = false
     lock.release()
     if (trace.pending) trace.publish()
   }
 }
 
+function inherit(context: Context, isOrphaned: boolean): void {
+  try {
+    if (context.layout.journal[Journal.Kind] !== Journal.None) context.repair(context)
+    if (!isOrphaned) return
+    context.map.recount()
+    sweepDeadThreads(context)
+    context.layout.counters[RECOVERIES]!++
+  } catch (error) {
+    context.lock.release()
+    throw error
+  }
+}
+
 export function begin(
   context: Context,
-  kind: IntentKind,
+  intent: Intent,
   { start, limit }: ChunkRange,
   protection = 0,
-  annotation = 0,
+  attributes = 0,
 ): void {
-  const { words, numbers } = context.layout
-  numbers[Num.IntentStart] = start
-  numbers[Num.IntentLimit] = limit
-  numbers[Num.IntentDone] = start
-  words[Word.IntentProtection] = protection
-  words[Word.IntentAnnotation] = annotation
-  Atomics.store(words, Word.IntentKind, kind)
+  const { journal } = context.layout
+  journal[Journal.Start] = start
+  journal[Journal.Limit] = limit
+  journal[Journal.Done] = start
+  journal[Journal.Asked] = start
+  journal[Journal.Protection] = protection
+  journal[Journal.Attributes] = attributes
+  journal[Journal.Kind] = intent
 }
 
 export function end(context: Context): void {
-  Atomics.store(context.layout.words, Word.IntentKind, Intent.None)
+  context.layout.journal[Journal.Kind] = Journal.None
 }
 
-function inherit(context: Context, isOrphaned: boolean): void {
-  const { lock, layout } = context
-  lock.isInUse = true
-  try {
-    context.repair(context)
-    if (!isOrphaned) return
-    sweepDeadThreads(context)
-    layout.numbers[Num.Recoveries]!++
-  } catch (error) {
-    lock.isInUse = false
-    lock.release()
-    throw error
+/** Counts bytes of which nobody can know whether the OS mapped or released them. */
+export function leak(context: Context, bytes: number): void {
+  context.layout.counters[LEAKED_BYTES]! += bytes
+}
+
+/**
+ * What became of the call in flight, once nobody will store it any more: `'done'`, `'refused'` (also: not made), or
+ * `'unknown'`. Closes it: Done and Asked agree afterwards.
+ */
+export function settleOutcome({ layout: { journal } }: Context): 'done' | 'refused' | 'unknown' | 'none' {
+  const asked = journal[Journal.Asked]!
+  if (asked <= journal[Journal.Done]!) return 'none'
+  const outcome = journal[Journal.Outcome]!
+  if (outcome === 0) {
+    journal[Journal.Done] = asked
+    return 'done'
   }
+  journal[Journal.Asked] = journal[Journal.Done]!
+  return outcome < 0 || journal[Journal.IsPlain] === 1 ? 'refused' : 'unknown'
 }

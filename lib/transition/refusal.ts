@@ -76,28 +76,6 @@ export function stateError(
   return new MapStateError(operation, context.geometry.byteRange(range), state, cause)
 }
 
-/**
- * Lent chunks may only be touched by a thread that holds the engine's buffer: else it could be freed
- * meanwhile. Heaps whose holders are all dead are forgotten here.
- */
-export function settleHeaps(context: Context, operation: string, range: ChunkRange): void {
-  if (context.heaps.limit === 0) return
-  for (const again of [true, false]) {
-    const strange = context.heaps.strangeOver(range, context.slot)
-    if (strange < 0) return
-    if (again) sweepDeadThreads(context)
-    else {
-      throw stateError(
-        context,
-        operation,
-        context.heaps.rangeOf(strange),
-        'Quarantined',
-        'it is a shared heap whose buffer this thread does not hold. Call SharedHeap.attach() here first',
-      )
-    }
-  }
-}
-
 /** Throws if a view that cannot be detached from here covers the range. */
 export function checkViews(context: Context, operation: string, range: ByteRange): void {
   const here = context.localViews.stuckOver(range)

@@ -1,34 +1,58 @@
-/** Telling the OS again what the chunk map has: after the OS lost it, or a call did half of its work. */
+/** Names, wishes and protections that the chunk map has, told to the OS: after it lost them, or half of a call was done. */
+
+import { HugePageSupport } from '../base/policy.js'
+import { ANY } from '../base/protections.js'
 import type { ChunkRange } from '../base/range.js'
-import { annotationOf, HUGE } from '../chunks/entry.js'
-/** Tells the kernel the names and huge-page wishes that the chunk map has for a range; after the OS lost them. */
+import type { MapOptions } from '../base/validate.js'
+import { annotationOf, HUGE, withAnnotation } from '../chunks/entry.js'
 import type { Context } from './context.js'
-export function restoreHints(context: Context, range: ChunkRange): void {
-  const { map, os } = context
-  for (let at = range.start; at < range.limit; ) {
-    const end = map.uniformLimit(at, range.limit, 3)
-    const attributes = map.attributesAt(at)
-    const { start, bytes } = context.geometry.byteRange({ start: at, limit: end })
-    const name = map.annotations.nameOf(annotationOf(attributes))
-    if (map.entryAt(at) !== 0) {
-      if (name !== undefined) os.name(start, bytes, name)
-      if ((attributes & HUGE) !== 0) os.hintHugePages(start, bytes)
-    }
-    at = end
-  }
+import { attempt } from './roll_back.js'
+
+/** What the chunk map is to hold of memory besides its state. */
+export function attributesFor({ map }: Context, { annotation, hugePage }: MapOptions): number {
+  const id = annotation === undefined ? 0 : map.annotations.idOf(annotation.name)
+  return withAnnotation(hugePage === HugePageSupport.TransparentHugePages ? HUGE : 0, id)
 }
 
-/** Sets the pages of a range to the protections that the chunk map has; false if the OS refused. */
+/** True if something would be lost with the mapping of a chunk that the kernel is to be told again. */
+export function hasHints({ map, os }: Context, chunk: number): boolean {
+  const attributes = map.attributesAt(chunk)
+  return (attributes & HUGE) !== 0 || (annotationOf(attributes) !== 0 && os.canName)
+}
+
+/** Tells the kernel the names and wishes that the chunk map has for a range. Hints: failing is nothing. */
+export function restoreHints(context: Context, range: ChunkRange): void {
+  const { map, os, geometry } = context
+  map.visitUniform(range, 3, -1, (run, entry, attributes) => {
+    if (entry === 0) return
+    const { start, bytes } = geometry.byteRange(run)
+    const name = map.annotations.nameOf(annotationOf(attributes))
+    if (name !== undefined) attempt(() => os.name(start, bytes, name))
+    if ((attributes & HUGE) !== 0) attempt(() => os.hintHugePages(start, bytes))
+  })
+}
+
+/** Sets the pages of a range to the protections that the chunk map has, where it knows; false if the OS refused. */
 export function reprotect(context: Context, range: ChunkRange): boolean {
-  const { map, os } = context
-  const bytesInPage = context.geometry.bytesInChunk / map.pagesInChunk
-  let done = true
-  const limit = range.limit * map.pagesInChunk
-  for (let page = range.start * map.pagesInChunk; page < limit; ) {
-    const end = map.protectionLimit(page, limit)
+  const { pagesInChunk } = context.map
+  return reprotectPages(context, range.start * pagesInChunk, range.limit * pagesInChunk)
+}
+
+/** As `reprotect`, for pages. */
+export function reprotectPages(
+  { map, os, geometry }: Context,
+  startPage: number,
+  limitPage: number,
+): boolean {
+  const bytesInPage = geometry.bytesInChunk / map.pagesInChunk
+  let isDone = true
+  for (let page = startPage; page < limitPage; ) {
+    const limit = map.protectionLimit(page, limitPage)
     const prot = map.protectionOfPage(page)
-    if (prot <= 4 && os.protect(page * bytesInPage, (end - page) * bytesInPage, prot) < 0) done = false
-    page = end
+    const start = page * bytesInPage
+    const bytes = (limit - page) * bytesInPage
+    if (prot < ANY && attempt(() => os.protect(start, bytes, prot)) !== 0) isDone = false
+    page = limit
   }
-  return done
+  return isDone
 }

@@ -1,7 +1,7 @@
 /** What dead threads held, and heaps whose buffers the engine has freed, is cleared here. With the lock held. */
 
 import type { ChunkRange } from '../base/range.js'
-import { LENT, UNMAPPED } from '../chunks/entry.js'
+import { LENT } from '../chunks/entry.js'
 import type { Context } from './context.js'
 
 /**
@@ -41,16 +41,9 @@ export function forgetHeapAt(context: Context, range: ChunkRange): void {
 }
 
 /** The engine has freed the buffer with its last reference: its addresses are nobody's of ours. */
-function forgetHeap(context: Context, heap: number): void {
-  const { map, heaps } = context
-  const range = heaps.rangeOf(heap)
-  for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit, LENT)
-    if ((map.entryAt(at) & LENT) !== 0) {
-      map.prepare({ start: at, limit: end })
-      map.set({ start: at, limit: end }, UNMAPPED, 0)
-    }
-    at = end
-  }
+function forgetHeap({ map, heaps }: Context, heap: number): void {
+  map.visitRuns(heaps.rangeOf(heap), LENT, (run, entry) => {
+    if ((entry & LENT) !== 0) map.forget(run)
+  })
   heaps.remove(heap)
 }

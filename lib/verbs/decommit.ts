@@ -3,24 +3,30 @@
  *
  * One `mmap(MAP_FIXED, PROT_NONE)` replaces everything from the first to the last Mapped chunk, the
  * Quarantined ones between them included: what the kernel does in one call it does wholly or not at all.
- * Only where the range crosses from guarded to soft memory there are several segments; then each is first
- * made inaccessible (which does all splitting, and can be undone), before the first byte is discarded.
+ * Soft memory (a shared heap without guard) is discarded instead. A range is never partly soft: a heap lies in a
+ * buffer of its own, so a chunk that is not ours is between it and anything else.
  *
- * At the VMA limit the kernel refuses to replace. Then the content is discarded (`MADV_DONTNEED` needs no
+ * At the map count the kernel refuses to replace. Then the content is discarded (`MADV_DONTNEED` needs no
  * split) and `stats().discards` counts it: the chunks are Quarantined all the same, but stay charged, and
  * accessible if `mprotect` was refused too.
  *
- * While it lasts the chunks read as Quarantined with the mark `FOREIGN`, and keep their protections; see
- * `repair.ts`.
+ * While it lasts the chunks read as Quarantined with the mark `FOREIGN`, and keep their protections.
+ *
+ * **Redo.** If the OS had not been asked, the chunks are Mapped again. Else it is done again, for all of it is ours.
+ * Where that is refused, or the buffer of a heap is not held here, the chunks are Quarantined with a protection that
+ * is not known.
+ *
+ * **One chunk** of a mixed slab, guarded, without a view or a hint to tell the kernel again, has a short cut; see
+ * `ensure_mapped.ts`.
  */
-
-import { MapState, MmapProtection, MmapStrategy, protectionCode } from '../base/policy.js'
-import { ANY, NO_ACCESS } from '../base/protections.js'
+import { MapState } from '../base/policy.js'
+import { ANY, MIXED, NO_ACCESS, READ_WRITE } from '../base/protections.js'
 import { type ChunkRange, partOf } from '../base/range.js'
 import {
   FOREIGN,
-  HUGE,
+  LENT,
   MAPPED,
+  PROT_MASK,
   protOf,
   QUARANTINED,
   SOFT,
@@ -28,20 +34,22 @@ import {
   UNMAPPED,
   withState,
 } from '../chunks/entry.js'
-import * as Intent from '../shared_state/intent.js'
-import * as Num from '../shared_state/num.js'
+import { DISCARDS } from '../shared_state/counters.js'
+import * as Journal from '../shared_state/journal.js'
 import { adoptFromOs } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
-import { begin, end, enter, leave } from '../transition/frame.js'
-import { hasUnknown, spanning } from '../transition/page_runs.js'
-import { checkViews, refused, settleHeaps, stateError } from '../transition/refusal.js'
-import { reprotect, restoreHints } from '../transition/restore.js'
+import { begin, end, enter, leave, transition } from '../transition/frame.js'
+import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
+import { hasUnknown } from '../transition/page_runs.js'
+import { checkViews, refused, stateError } from '../transition/refusal.js'
+import { hasHints, reprotect, restoreHints } from '../transition/restore.js'
+import { attempt, UNKNOWN } from '../transition/roll_back.js'
 
-const READ_WRITE = protectionCode(MmapProtection.ReadWrite)
+const MARKED = QUARANTINED | FOREIGN
 
 export function decommit(context: Context, range: ChunkRange): void {
-  enter(context)
-  try {
+  if (range.limit - range.start === 1 && decommitChunk(context, range.start)) return
+  transition(context, () => {
     settleHeaps(context, 'decommit', range)
     let target = mappedPart(context, range)
     if (target === undefined) return
@@ -52,161 +60,148 @@ export function decommit(context: Context, range: ChunkRange): void {
       if (target === undefined) return
     }
     context.map.prepare(target)
-    begin(context, Intent.Decommit, target)
-    markDecommitting(context, target)
-    const failure = takeBack(context, target)
+    begin(context, Journal.Decommit, target)
+    mark(context, target)
+    const refusal = replace(context, target)
+    const failure = refusal && putBack(context, target, refusal)
     end(context)
     if (failure !== undefined) throw failure
-  } finally {
-    leave(context)
-  }
+  })
 }
 
 /** From the first to the last Mapped chunk; undefined if there is none. Throws on what is not ours. */
 function mappedPart(context: Context, range: ChunkRange): ChunkRange | undefined {
-  const { map } = context
   let start = -1
   let limit = -1
-  for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit, STATE_MASK | FOREIGN)
-    const entry = map.entryAt(at)
-    const run = { start: at, limit: end }
+  context.map.visitRuns(range, STATE_MASK | FOREIGN, (run, entry) => {
     if ((entry & FOREIGN) !== 0) {
-      throw stateError(
-        context,
-        'decommit',
-        run,
-        MapState.Mapped,
-        'foreign, mapped by somebody else. Leave it out',
-      )
+      const cause = 'foreign, mapped by somebody else. Leave it out'
+      throw stateError(context, 'decommit', run, MapState.Mapped, cause)
     }
     if ((entry & STATE_MASK) === UNMAPPED) {
       throw stateError(context, 'decommit', run, MapState.Unmapped, 'not mapped. Leave it out')
     }
-    if ((entry & STATE_MASK) === MAPPED) {
-      if (start < 0) start = at
-      limit = end
-    }
-    at = end
-  }
-  return start < 0 ? undefined : { start, limit }
+    if ((entry & STATE_MASK) !== MAPPED) return
+    if (start < 0) start = run.start
+    limit = run.limit
+  })
+  return start < 0 ? undefined : partOf(range, start, limit)
 }
 
-function markDecommitting(context: Context, range: ChunkRange): void {
-  context.map.change(range, entry =>
+function mark({ map }: Context, range: ChunkRange): void {
+  map.change(range, entry =>
     (entry & STATE_MASK) === MAPPED ? withState(entry, QUARANTINED, protOf(entry)) | FOREIGN : entry,
   )
 }
 
-function unmarkDecommitting(context: Context, range: ChunkRange): void {
-  context.map.change(range, entry =>
-    (entry & (STATE_MASK | FOREIGN)) === (QUARANTINED | FOREIGN)
-      ? withState(entry, MAPPED, protOf(entry))
-      : entry,
+function unmark({ map }: Context, range: ChunkRange): void {
+  map.change(range, entry =>
+    (entry & (STATE_MASK | FOREIGN)) === MARKED ? withState(entry, MAPPED, protOf(entry)) : entry,
   )
 }
 
-/** Does it, segment by segment; what went wrong, as an error, after the rest was put back. */
-function takeBack(context: Context, target: ChunkRange): Error | undefined {
-  const { map } = context
-  const single = map.runLimit(target.start, target.limit, SOFT) === target.limit
-  if (!single) {
-    const failed = makeInaccessible(context, target)
-    if (failed < 0) return putBack(context, target, target.start, 'mprotect', failed)
+interface Refusal {
+  readonly syscall: string
+  readonly errno: number
+}
+
+/** The system calls; views are detached and the chunks Quarantined once they have succeeded. */
+function replace(context: Context, target: ChunkRange): Refusal | undefined {
+  const { map, os, geometry, localViews, layout } = context
+  const { start, bytes } = geometry.byteRange(target)
+  layout.journal[Journal.Asked] = target.limit
+  if ((map.entryAt(target.start) & SOFT) !== 0) {
+    const errno = os.protect(start, bytes, READ_WRITE)
+    const discarded = errno < 0 ? errno : os.discard(start, bytes)
+    if (discarded < 0) return { syscall: errno < 0 ? 'mprotect' : 'madvise', errno: discarded }
+    map.quarantine(target, READ_WRITE)
+  } else {
+    const errno = os.decommit(start, bytes)
+    if (errno < 0) return discardInstead(context, target, errno)
+    map.quarantine(target, NO_ACCESS)
+    restoreHints(context, target)
   }
-  for (let at = target.start; at < target.limit; ) {
-    const end = map.runLimit(at, target.limit, SOFT)
-    const segment = partOf(target, at, end)
-    const errno = takeBackSegment(context, segment)
-    if (errno < 0) {
-      const syscall = (map.entryAt(at) & SOFT) === 0 ? 'mmap' : 'madvise'
-      return putBack(context, target, at, syscall, errno)
-    }
-    context.localViews.detachOver(context.geometry.byteRange(segment))
-    at = end
-  }
+  localViews.detachOver({ start, bytes })
   return undefined
 }
 
-/** Makes all splits that the segments need; `-errno` if one failed. */
-function makeInaccessible(context: Context, target: ChunkRange): number {
-  const { map, os } = context
-  for (let at = target.start; at < target.limit; ) {
-    const end = map.runLimit(at, target.limit, SOFT)
-    const { start, bytes } = context.geometry.byteRange({ start: at, limit: end })
-    const errno = os.protect(start, bytes, (map.entryAt(at) & SOFT) === 0 ? NO_ACCESS : READ_WRITE)
-    if (errno < 0) return errno
-    at = end
-  }
-  return 0
-}
-
-/** Takes one segment of guarded or of soft memory back and records it; 0 or `-errno`. */
-export function takeBackSegment(context: Context, segment: ChunkRange): number {
-  const { os } = context
-  const { start, bytes } = context.geometry.byteRange(segment)
-  if ((context.map.entryAt(segment.start) & SOFT) !== 0) {
-    const errno = os.protect(start, bytes, READ_WRITE)
-    return errno < 0 ? errno : discardSegment(context, segment, READ_WRITE)
-  }
-  const errno = os.dzmmap(start, bytes, MmapStrategy.Decommit)
-  if (errno === 0) {
-    finish(context, segment, NO_ACCESS)
-    restoreHints(context, segment)
-    return 0
-  }
-  return discardInstead(context, segment, errno)
-}
-
-/** What is left when the kernel refuses to replace: at the VMA limit the content goes, and no more. 0 or `-errno`. */
-function discardInstead(context: Context, segment: ChunkRange, errno: number): number {
-  const { os } = context
-  const { start, bytes } = context.geometry.byteRange(segment)
+/** What is left when the kernel refuses to replace: at the map count the content goes, and no more. */
+function discardInstead(context: Context, target: ChunkRange, errno: number): Refusal | undefined {
+  const { map, os, geometry, layout, localViews } = context
+  const { start, bytes } = geometry.byteRange(target)
   const { ENOMEM, EAGAIN } = os.platform
-  if (errno !== -ENOMEM && errno !== -EAGAIN) return errno
+  const refusal = { syscall: 'mmap', errno }
+  if (errno !== -ENOMEM && errno !== -EAGAIN) return refusal
   const prot = os.protect(start, bytes, NO_ACCESS) === 0 ? NO_ACCESS : ANY
-  if (discardSegment(context, segment, prot) < 0) return errno
-  context.layout.numbers[Num.Discards]!++
-  return 0
+  if (os.discard(start, bytes) < 0) return refusal
+  layout.counters[DISCARDS]!++
+  map.quarantine(target, prot)
+  localViews.detachOver({ start, bytes })
+  return undefined
 }
 
-/** Goes on where replacing one guarded segment was refused (`single_chunk.ts`); throws if nothing else helps. */
-export function decommitFailed(context: Context, target: ChunkRange, refusal: number): true {
-  const errno = discardInstead(context, target, refusal)
-  const failure = errno < 0 ? putBack(context, target, target.start, 'mmap', errno) : undefined
+/** Everything is again Mapped, as it was; the error to throw. */
+function putBack(context: Context, target: ChunkRange, refusal: Refusal): Error {
+  unmark(context, target)
+  const partial = reprotect(context, target) ? undefined : adoptFromOs(context, target)
+  const range = context.geometry.byteRange(target)
+  return refused(context, { action: 'decommit', ...refusal, ...range, partial })
+}
+
+/** For a thread that died in `decommit`, or an exception; see the head of this file. */
+export function redoDecommit(context: Context): void {
+  const { map, layout, geometry, localViews } = context
+  const { journal } = layout
+  const range = { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! }
+  if (journal[Journal.Asked] === journal[Journal.Start]) {
+    unmark(context, range)
+    return
+  }
+  const isHeld = isReachable(context, range, map.entryAt(range.start))
+  const errno = isHeld ? attempt(() => replace(context, range)?.errno ?? 0) : UNKNOWN
+  if (errno === 0) return
+  map.quarantine(range, ANY)
+  localViews.detachOver(geometry.byteRange(range))
+}
+
+/** The short cut; false if it is not for this chunk, nothing has changed, and the lock is free. */
+export function decommitChunk(context: Context, chunk: number): boolean {
+  const { map, os, presence } = context
+  if (presence[0] !== 0) return false
+  try {
+    enter(context)
+    try {
+      const entry = map.cellAt(chunk)
+      if ((entry & (STATE_MASK | FOREIGN | SOFT)) !== MAPPED || protOf(entry) >= MIXED) return false
+      const range = { start: chunk, limit: chunk + 1 }
+      if (!isReachable(context, range, entry) || hasHints(context, chunk) || hasViews(context)) return false
+      begin(context, Journal.Decommit, range)
+      // No other chunk has such an entry while the lock is held: the slab stays mixed.
+      const marked = (entry & (LENT | PROT_MASK)) | MARKED
+      map.storeCell(chunk, entry, marked)
+      const { bytesInChunk } = context.geometry
+      context.layout.journal[Journal.Asked] = chunk + 1
+      const errno = os.decommit(chunk * bytesInChunk, bytesInChunk)
+      if (errno < 0) chunkRefused(context, range, errno)
+      else map.storeCell(chunk, marked, withState(entry, QUARANTINED, NO_ACCESS))
+      end(context)
+      return true
+    } finally {
+      leave(context)
+    }
+  } finally {
+    presence[0] = 0
+  }
+}
+
+function hasViews({ localViews, views, slot }: Context): boolean {
+  return localViews.hasAny || views.hasOthers(slot)
+}
+
+function chunkRefused(context: Context, range: ChunkRange, errno: number): void {
+  const refusal = discardInstead(context, range, errno)
+  if (refusal === undefined) return
+  const failure = putBack(context, range, refusal)
   end(context)
-  if (failure !== undefined) throw failure
-  return true
-}
-
-/** Drops the content but keeps the mapping. */
-function discardSegment(context: Context, segment: ChunkRange, prot: number): number {
-  const { start, bytes } = context.geometry.byteRange(segment)
-  const errno = context.os.discard(start, bytes)
-  if (errno === 0) finish(context, segment, prot)
-  return errno
-}
-
-function finish(context: Context, segment: ChunkRange, prot: number): void {
-  const { map } = context
-  map.releaseTables(segment)
-  map.setState(segment, QUARANTINED, prot)
-  map.changeAttributes(segment, attributes => attributes & ~HUGE)
-}
-
-/** Puts everything from `from` on back to Mapped, as it was; the error to throw. */
-function putBack(context: Context, target: ChunkRange, from: number, syscall: string, errno: number): Error {
-  const rest = { start: from, limit: target.limit }
-  unmarkDecommitting(context, rest)
-  const changed = reprotect(context, rest) ? undefined : adoptFromOs(context, rest)
-  const done =
-    from === target.start ? undefined : context.geometry.byteRange({ start: target.start, limit: from })
-  const partial = spanning(done, changed)
-  return refused(context, {
-    action: 'decommit',
-    syscall,
-    errno,
-    ...context.geometry.byteRange(rest),
-    partial,
-  })
+  throw failure
 }

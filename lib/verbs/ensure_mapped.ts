@@ -4,81 +4,64 @@
  * Per run that changes: one `mmap(MAP_FIXED_NOREPLACE)` where it was Unmapped, one `mprotect` where it was
  * Quarantined. The chunk map is read again in each pass (plan, calls, publish) instead of keeping a list:
  * nothing in it changes before the last call has succeeded, so the passes see the same runs. A failure at
- * one run undoes those before it.
+ * one run rolls those before it back.
+ *
+ * **Redo.** All calls made: published. Else rolled back. Quarantined chunks are ours whatever happened, so they are
+ * made inaccessible again; Unmapped ones are released only if the journal says that their call has succeeded.
+ *
+ * **One chunk** of a reservation is the path of a heap that grows chunk by chunk, and has a short cut: a
+ * processor comes back from a system call without its branch predictions, so what counts around one is how much
+ * code there is (test/bench/NOTES.md). It is the same transition, with the same order of stores, in one line from
+ * `enter` to `leave`. It is taken where one cell of a mixed slab is all that changes and there is nothing to tell
+ * the kernel but the protection.
+ *
+ * Longer than other files: the short cut and the redo stand beside what they must agree with.
  */
 
-import { HugePageSupport, MmapProtection, MmapStrategy, protectionCode } from '../base/policy.js'
-import { NO_ACCESS } from '../base/protections.js'
-import { type ByteRange, type ChunkRange, partOf } from '../base/range.js'
+import { HugePageSupport, protectionCode } from '../base/policy.js'
+import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
+import type { ByteRange, ChunkRange } from '../base/range.js'
 import type { MapOptions } from '../base/validate.js'
 import {
   annotationOf,
   HUGE,
+  LENT,
   MAPPED,
   PROT_MASK,
   protOf,
+  QUARANTINED,
   SOFT,
   STATE_MASK,
   UNMAPPED,
   withAnnotation,
   withState,
 } from '../chunks/entry.js'
-import * as Intent from '../shared_state/intent.js'
-import * as Num from '../shared_state/num.js'
-import { adoptFromOs } from '../transition/adopt.js'
+import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
-import { begin, end, enter, leave } from '../transition/frame.js'
-import { spanning } from '../transition/page_runs.js'
-import { checkLimit, refused, settleHeaps } from '../transition/refusal.js'
-import { restoreHints } from '../transition/restore.js'
+import { begin, end, enter, leave, transition } from '../transition/frame.js'
+import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
+import { checkLimit, hasAllowance, refused } from '../transition/refusal.js'
+import { attributesFor, restoreHints } from '../transition/restore.js'
+import { attempt, rollBack, type Undo } from '../transition/roll_back.js'
 
 /** What makes a run: chunks that one system call can map. */
 const RUN_MASK = STATE_MASK | SOFT
-const SOFT_PROT = protectionCode(MmapProtection.ReadWrite)
 
-interface Mapping {
-  readonly protection: MmapProtection
-  readonly prot: number
-  readonly annotation: number
-  readonly name: string | undefined
-  readonly huge: boolean
-}
-
+/** Maps the chunks of `range` that are not Mapped. */
 export function ensureMapped(context: Context, range: ChunkRange, options: MapOptions): void {
-  const { map } = context
-  enter(context)
-  try {
+  if (range.limit - range.start === 1 && mapChunk(context, range.start, options)) return
+  transition(context, () => {
     settleHeaps(context, 'map', range)
-    const mapping = mappingOf(context, options)
+    const prot = options.protection === undefined ? READ_WRITE : protectionCode(options.protection)
+    const attributes = attributesFor(context, options)
     if (!plan(context, range)) return
-    begin(context, Intent.EnsureMapped, range, mapping.prot, mapping.annotation)
-    for (let at = range.start; at < range.limit; ) {
-      const entry = map.entryAt(at)
-      const end = map.runLimit(at, range.limit, RUN_MASK)
-      if ((entry & STATE_MASK) !== MAPPED) {
-        const errno = mapRun(context, entry, at, end, mapping)
-        if (errno < 0) fail(context, range, { start: at, limit: end }, mapping, errno)
-        context.layout.numbers[Num.IntentDone] = end
-      }
-      at = end
-    }
-    publish(context, range, mapping)
+    begin(context, Journal.EnsureMapped, range, prot, attributes)
+    const refusal = mapRuns(context, range, prot)
+    if (refusal === undefined) publish(context)
+    else refusal.partial = rollBack(context, undoOf(context))
     end(context)
-  } finally {
-    leave(context)
-  }
-}
-
-function mappingOf({ map }: Context, options: MapOptions): Mapping {
-  const protection = options.protection ?? MmapProtection.ReadWrite
-  const name = options.annotation?.name
-  return {
-    protection,
-    prot: protectionCode(protection),
-    annotation: name === undefined ? 0 : map.annotations.idOf(name),
-    name,
-    huge: options.hugePage === HugePageSupport.TransparentHugePages,
-  }
+    if (refusal !== undefined) throw refused(context, { ...refusal, annotation: options.annotation?.name })
+  })
 }
 
 /** Makes sure of limit and room; false if nothing is to do. */
@@ -86,144 +69,182 @@ function plan(context: Context, range: ChunkRange): boolean {
   const { map } = context
   let chunks = 0
   let first = UNMAPPED
-  for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit, STATE_MASK)
-    const state = map.entryAt(at) & STATE_MASK
-    if (state !== MAPPED) {
-      map.prepare(partOf(range, at, end))
-      if (chunks === 0) first = state
-      chunks += end - at
-    }
-    at = end
-  }
+  map.visitRuns(range, STATE_MASK, (run, entry) => {
+    const state = entry & STATE_MASK
+    if (state === MAPPED) return
+    map.prepare(run)
+    if (chunks === 0) first = state
+    chunks += run.limit - run.start
+  })
   if (chunks > 0) checkLimit(context, 'map', range, chunks, first === UNMAPPED ? 'mmap' : 'mprotect')
   return chunks > 0
 }
 
-/** The system calls for one run that is not Mapped; 0 or `-errno`. */
-function mapRun(context: Context, entry: number, start: number, limit: number, mapping: Mapping): number {
-  const { os, geometry } = context
-  const address = start * geometry.bytesInChunk
-  const bytes = (limit - start) * geometry.bytesInChunk
-  if ((entry & STATE_MASK) === UNMAPPED) {
-    return os.dzmmap(address, bytes, {
-      hugePage: HugePageSupport.No,
-      protection: mapping.protection,
-      replace: false,
-      reserve: true,
-    })
-  }
-  const dropped = dropLeftovers(context, start, limit)
-  return dropped < 0 ? dropped : os.protect(address, bytes, mapping.prot)
+interface Refused extends ByteRange {
+  readonly action: 'map'
+  readonly syscall: string
+  readonly errno: number
+  partial?: ByteRange | undefined
+}
+
+/** The system calls, run by run; the first refusal. */
+function mapRuns(context: Context, range: ChunkRange, prot: number): Refused | undefined {
+  const { map, os, geometry, layout } = context
+  const { journal } = layout
+  return map.visitRuns(range, RUN_MASK, (run, entry): Refused | undefined => {
+    const state = entry & STATE_MASK
+    if (state !== MAPPED) {
+      const { start, bytes } = geometry.byteRange(run)
+      journal[Journal.Outcome] = Number.NaN
+      journal[Journal.Asked] = run.limit
+      if (state === UNMAPPED) {
+        const errno = os.mapAt(start, bytes, prot)
+        journal[Journal.Outcome] = errno
+        if (errno < 0) return { action: 'map', syscall: 'mmap', errno, start, bytes }
+      } else {
+        const dropped = dropLeftovers(context, run)
+        const errno = dropped < 0 ? dropped : os.commit(start, bytes, prot)
+        journal[Journal.Outcome] = errno
+        if (errno < 0) return { action: 'map', syscall: 'mprotect', errno, start, bytes }
+      }
+    }
+    journal[Journal.Asked] = run.limit
+    journal[Journal.Done] = run.limit
+    return undefined
+  })
 }
 
 /** Chunks that stayed accessible while Quarantined may have been written to: they start from zeros again. */
-function dropLeftovers(context: Context, start: number, limit: number): number {
+function dropLeftovers({ map, os, geometry }: Context, run: ChunkRange): number {
+  const refusal = map.visitRuns(run, PROT_MASK, (part, entry) => {
+    if (protOf(entry) === NO_ACCESS) return undefined
+    const { start, bytes } = geometry.byteRange(part)
+    const errno = os.discard(start, bytes)
+    return errno < 0 ? errno : undefined
+  })
+  return refusal ?? 0
+}
+
+/** Stores Mapped for what the journal says, and tells the kernel names and huge pages first. */
+function publish(context: Context): void {
+  const { map, layout } = context
+  const { journal } = layout
+  const range = { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! }
+  map.visitRuns(range, RUN_MASK, (run, entry) => {
+    if ((entry & STATE_MASK) !== MAPPED) publishRun(context, run, entry)
+  })
+}
+
+function publishRun(context: Context, run: ChunkRange, entry: number): void {
+  const { map, layout } = context
+  const prot = layout.journal[Journal.Protection]!
+  const attributes = layout.journal[Journal.Attributes]!
+  if ((entry & STATE_MASK) === UNMAPPED) {
+    hint(context, run, attributes, () => 0)
+    map.set(run, withState(0, MAPPED, prot), attributes)
+    return
+  }
+  if (attributes !== 0) {
+    hint(context, run, attributes, chunk => map.attributesAt(chunk))
+    map.changeAttributes(run, old => merge(old, attributes))
+  }
+  map.setState(run, MAPPED, prot)
+}
+
+/** The attributes of a reservation that is mapped with `attributes`. */
+function merge(old: number, attributes: number): number {
+  const annotation = annotationOf(attributes)
+  const named = annotation === 0 ? old : withAnnotation(old, annotation)
+  return named | (attributes & HUGE)
+}
+
+/** Tells the kernel the name and the wish for huge pages, where they are news to it. Hints: failing is nothing. */
+function hint(context: Context, run: ChunkRange, attributes: number, known: (chunk: number) => number): void {
   const { map, os, geometry } = context
-  for (let at = start; at < limit; ) {
-    const end = map.runLimit(at, limit, PROT_MASK)
-    if (protOf(map.entryAt(at)) !== NO_ACCESS) {
-      const errno = os.discard(at * geometry.bytesInChunk, (end - at) * geometry.bytesInChunk)
-      if (errno < 0) return errno
-    }
-    at = end
-  }
-  return 0
-}
-
-function publish(context: Context, range: ChunkRange, mapping: Mapping): void {
-  const { map } = context
-  const { prot, annotation } = mapping
-  for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit, RUN_MASK)
-    const state = map.entryAt(at) & STATE_MASK
-    if (state !== MAPPED) {
-      const run = partOf(range, at, end)
-      hint(context, run, mapping, state)
-      if (state === UNMAPPED)
-        map.set(run, withState(0, MAPPED, prot), withAnnotation(mapping.huge ? HUGE : 0, annotation))
-      else map.setState(run, MAPPED, prot)
-    }
-    at = end
-  }
-}
-
-/** Names and huge-page advice for a run about to be published: only where they are news to the kernel. */
-function hint(context: Context, run: ChunkRange, mapping: Mapping, state: number): void {
-  const { map, os } = context
-  const { annotation, name, huge } = mapping
-  if (!huge && name === undefined) return
-  for (let at = run.start; at < run.limit; ) {
-    const end = map.uniformLimit(at, run.limit, 0)
-    const attributes = state === UNMAPPED ? 0 : map.attributesAt(at)
-    const { start, bytes } = context.geometry.byteRange({ start: at, limit: end })
-    if (huge && (attributes & HUGE) === 0) os.hintHugePages(start, bytes)
-    if (name !== undefined && annotationOf(attributes) !== annotation) os.name(start, bytes, name)
-    at = end
-  }
-  if (state === UNMAPPED) return
-  map.changeAttributes(run, attributes => {
-    const named = name === undefined ? attributes : withAnnotation(attributes, annotation)
-    return huge ? named | HUGE : named
+  const annotation = annotationOf(attributes)
+  const name = map.annotations.nameOf(annotation)
+  map.visitUniform(run, 0, -1, part => {
+    const old = known(part.start)
+    const { start, bytes } = geometry.byteRange(part)
+    if ((attributes & HUGE) !== 0 && (old & HUGE) === 0) attempt(() => os.hintHugePages(start, bytes))
+    if (name !== undefined && annotationOf(old) !== annotation) attempt(() => os.name(start, bytes, name))
   })
 }
 
-/** As `fail`, for a range of one run (`single_chunk.ts`). */
-export function mappingFailed(
-  context: Context,
-  range: ChunkRange,
-  options: MapOptions,
-  errno: number,
-): never {
-  fail(context, range, range, mappingOf(context, options), errno)
+function undoOf(context: Context): Undo {
+  const { os, geometry } = context
+  return {
+    mask: RUN_MASK,
+    undo(run, entry) {
+      const { start, bytes } = geometry.byteRange(run)
+      if ((entry & STATE_MASK) === UNMAPPED) return attempt(() => os.release(start, bytes))
+      if ((entry & SOFT) !== 0) return attempt(() => os.protect(start, bytes, READ_WRITE))
+      const errno = attempt(() => os.decommit(start, bytes))
+      const result = errno === 0 ? errno : attempt(() => os.protect(start, bytes, NO_ACCESS))
+      if (result === 0) restoreHints(context, run)
+      return result
+    },
+    // It is Mapped now, whatever was meant.
+    keep: run => publishRun(context, run, UNMAPPED),
+  }
 }
 
-/** Undoes the runs before `failed` and what the failing call may have done of it; throws. */
-function fail(
-  context: Context,
-  range: ChunkRange,
-  failed: ChunkRange,
-  mapping: Mapping,
-  errno: number,
-): never {
-  const { map } = context
-  const syscall = (map.entryAt(failed.start) & STATE_MASK) === UNMAPPED ? 'mmap' : 'mprotect'
-  let partial: ByteRange | undefined
-  context.layout.numbers[Num.IntentDone] = range.start
-  for (let at = range.start; at < failed.limit; ) {
-    const end = map.runLimit(at, range.limit, RUN_MASK)
-    const run = { start: at, limit: end }
-    const entry = map.entryAt(at)
-    if ((entry & STATE_MASK) !== MAPPED && !undo(context, run, entry, at === failed.start)) {
-      if (at === failed.start) partial = spanning(partial, adoptFromOs(context, run))
-      else {
-        // It is Mapped now, whatever was meant.
-        map.setState(run, MAPPED, mapping.prot)
-        if ((entry & STATE_MASK) === UNMAPPED) map.annotate(run, mapping.annotation)
-        partial = spanning(partial, context.geometry.byteRange(run))
-      }
-    }
-    at = end
+/** For a thread that died in `ensureMapped`, or an exception; see the head of this file. */
+export function redoMap(context: Context): void {
+  const { journal } = context.layout
+  if (journal[Journal.Outcome] === 0 && journal[Journal.Asked] === journal[Journal.Limit]) {
+    journal[Journal.Done] = journal[Journal.Limit]!
   }
+  if (journal[Journal.Done] === journal[Journal.Limit]) publish(context)
+  else rollBack(context, undoOf(context))
+}
+
+/** The short cut; false if it is not for this chunk, nothing has changed, and the lock is free. */
+export function mapChunk(context: Context, chunk: number, options: MapOptions): boolean {
+  const { map, presence } = context
+  if (presence[0] !== 0) return false
+  try {
+    enter(context)
+    try {
+      const entry = map.cellAt(chunk)
+      const range = { start: chunk, limit: chunk + 1 }
+      if ((entry & ~LENT) !== QUARANTINED || !isReachable(context, range, entry)) return false
+      if (!isKnown(context, chunk, options) || !hasAllowance(context, 1)) return false
+      const { protection } = options
+      const prot = protection === undefined ? READ_WRITE : protectionCode(protection)
+      const { bytesInChunk } = context.geometry
+      const { journal } = context.layout
+      begin(context, Journal.EnsureMapped, range, prot)
+      journal[Journal.Outcome] = Number.NaN
+      journal[Journal.Asked] = chunk + 1
+      const errno = context.os.commit(chunk * bytesInChunk, bytesInChunk, prot)
+      journal[Journal.Outcome] = errno
+      if (errno < 0) throw chunkRefused(context, chunk, options, errno)
+      journal[Journal.Done] = chunk + 1
+      map.storeCell(chunk, entry, withState(entry, MAPPED, prot))
+      end(context)
+      return true
+    } finally {
+      leave(context)
+    }
+  } finally {
+    presence[0] = 0
+  }
+}
+
+/** True if the kernel has been told of the name and of huge pages already. */
+function isKnown({ map }: Context, chunk: number, { annotation, hugePage }: MapOptions): boolean {
+  const isHuge = hugePage === HugePageSupport.TransparentHugePages
+  if (annotation === undefined && !isHuge) return true
+  const attributes = map.attributesAt(chunk)
+  if (isHuge && (attributes & HUGE) === 0) return false
+  return annotation === undefined || annotationOf(attributes) === map.annotations.idOf(annotation.name)
+}
+
+function chunkRefused(context: Context, chunk: number, options: MapOptions, errno: number): Error {
+  const partial = rollBack(context, undoOf(context))
   end(context)
-  throw refused(context, {
-    action: 'map',
-    syscall,
-    errno,
-    ...context.geometry.byteRange(failed),
-    annotation: mapping.name,
-    partial,
-  })
-}
-
-/** Takes one run back to what it was; false if the OS refused that too. */
-function undo(context: Context, run: ChunkRange, entry: number, hasFailed: boolean): boolean {
-  const { os } = context
-  const { start, bytes } = context.geometry.byteRange(run)
-  if ((entry & STATE_MASK) === UNMAPPED) return hasFailed || os.release(start, bytes) === 0
-  if ((entry & SOFT) !== 0) return os.protect(start, bytes, SOFT_PROT) === 0
-  if (os.dzmmap(start, bytes, MmapStrategy.Decommit) < 0 && os.protect(start, bytes, NO_ACCESS) < 0)
-    return false
-  restoreHints(context, run)
-  return true
+  const range = context.geometry.byteRange({ start: chunk, limit: chunk + 1 })
+  const annotation = options.annotation?.name
+  return refused(context, { action: 'map', syscall: 'mprotect', errno, ...range, annotation, partial })
 }

@@ -5,20 +5,19 @@
 
 import { invalidArgType, outOfRange } from '../base/errors.js'
 import type { SharedHeapHandle } from '../base/handle.js'
-import { HugePageSupport, MmapProtection, MmapStrategy, protectionCode } from '../base/policy.js'
+import { MmapProtection, protectionCode } from '../base/policy.js'
+import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
 import { BYTES_IN_PAGE, formatAddress, formatBytes } from '../base/range.js'
 import type { SharedHeapOptions } from '../base/validate.js'
-import { HUGE, LENT, QUARANTINED, SOFT, withAnnotation, withState } from '../chunks/entry.js'
+import { LENT, QUARANTINED, SOFT, withState } from '../chunks/entry.js'
 import { addressOf, longestBuffer } from '../os/libc.js'
-import * as Intent from '../shared_state/intent.js'
+import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
-import { begin, end, enter, leave } from '../transition/frame.js'
+import { begin, end, transition } from '../transition/frame.js'
 import { checkViews, refused } from '../transition/refusal.js'
-import { restoreHints } from '../transition/restore.js'
-import { forgetHeapsOver } from '../transition/sweep.js'
+import { attributesFor, restoreHints } from '../transition/restore.js'
+import { forgetHeapAt, forgetHeapsOver } from '../transition/sweep.js'
 import { unmapHeld } from './unmap.js'
-
-const READ_WRITE = protectionCode(MmapProtection.ReadWrite)
 
 /** @internal Makes the buffer of a heap, within what this runtime allows, and finds the heap's place in it. */
 export function placeHeap(context: Context, bytes: number): SharedHeapHandle {
@@ -71,46 +70,49 @@ function makeBuffer(bytes: number): SharedArrayBuffer {
   }
 }
 
-/** @internal Takes the pages over and records them; the heap's number. */
-export function lend(
-  context: Context,
-  { start, bytes }: SharedHeapHandle,
-  options: SharedHeapOptions,
-): number {
-  const { map, os, heaps, geometry } = context
-  const { annotation, hugePage, guard = true } = options
-  const first = start / geometry.bytesInChunk
-  const range = { start: first, limit: first + bytes / geometry.bytesInChunk }
-  enter(context)
-  try {
-    // The engine has just placed a buffer here: whatever heap was recorded here is gone.
+/** Takes the pages over and records them; the heap's number. */
+export function lend(context: Context, place: SharedHeapHandle, options: SharedHeapOptions): number {
+  const { map, heaps, geometry } = context
+  const first = place.start / geometry.bytesInChunk
+  const range = { start: first, limit: first + place.bytes / geometry.bytesInChunk }
+  return transition(context, () => {
     map.prepare(range)
+    // The engine has just placed a buffer here: whatever heap was recorded here is gone.
     forgetHeapsOver(context, range)
-    const id = annotation === undefined ? 0 : map.annotations.idOf(annotation.name)
-    const huge = hugePage === HugePageSupport.TransparentHugePages ? HUGE : 0
-    const heap = heaps.add(context.slot, range)
-    begin(context, Intent.Lend, range)
-    const errno = guard ? os.dzmmap(start, bytes, MmapStrategy.Decommit) : 0
+    const { protection = MmapProtection.ReadWrite, guard = true } = options
+    const attributes = attributesFor(context, options)
+    const heap = heaps.add(context.slot, range, { protection: protectionCode(protection), attributes })
+    begin(context, Journal.Lend, range)
+    const errno = guard ? context.os.decommit(place.start, place.bytes) : 0
     if (errno < 0) {
       heaps.remove(heap)
       end(context)
-      throw refused(context, {
-        action: 'reserve',
-        syscall: 'mmap',
-        errno,
-        start,
-        bytes,
-        annotation: annotation?.name,
-      })
+      throw lendRefused(context, place, options, errno)
     }
-    const entry = guard ? withState(LENT, QUARANTINED, 0) : withState(LENT | SOFT, QUARANTINED, READ_WRITE)
-    map.set(range, entry, withAnnotation(huge, id))
+    map.set(range, guard ? GUARDED : UNGUARDED, attributes)
     restoreHints(context, range)
     end(context)
     return heap
-  } finally {
-    leave(context)
-  }
+  })
+}
+
+const GUARDED = withState(LENT, QUARANTINED, NO_ACCESS)
+const UNGUARDED = withState(LENT | SOFT, QUARANTINED, READ_WRITE)
+
+function lendRefused(
+  context: Context,
+  { start, bytes }: SharedHeapHandle,
+  { annotation }: SharedHeapOptions,
+  errno: number,
+): Error {
+  const what = { action: 'reserve', syscall: 'mmap', errno, start, bytes }
+  return refused(context, { ...what, annotation: annotation?.name })
+}
+
+/** For a thread that died in `lend`, or an exception: nobody got the buffer, so the engine frees it. */
+export function redoLend(context: Context): void {
+  const { journal } = context.layout
+  forgetHeapAt(context, { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! })
 }
 
 /** Makes the pages of a heap again what the engine made, and forgets it. By a thread that holds it. */

@@ -1,44 +1,45 @@
-/** any → Mapped, for memory that somebody else has mapped: foreign where it was Unmapped. No system call. */
-
+/**
+ * any → Mapped, for memory that somebody else has mapped: foreign where it was Unmapped. No system call.
+ *
+ * **Redo.** It is done again; that changes nothing where it was done.
+ */
 import { ANY } from '../base/protections.js'
 import type { ChunkRange } from '../base/range.js'
 import { FOREIGN, MAPPED, QUARANTINED, STATE_MASK, UNMAPPED, withState } from '../chunks/entry.js'
-import * as Intent from '../shared_state/intent.js'
+import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
-import { begin, end, enter, leave } from '../transition/frame.js'
-import { checkLimit, settleHeaps } from '../transition/refusal.js'
+import { begin, end, transition } from '../transition/frame.js'
+import { settleHeaps } from '../transition/lent_ranges.js'
+import { checkLimit } from '../transition/refusal.js'
+
+const FOREIGN_ENTRY = withState(0, MAPPED, ANY) | FOREIGN
 
 export function markAsMapped(context: Context, range: ChunkRange): void {
   const { map } = context
-  enter(context)
-  try {
+  transition(context, () => {
     settleHeaps(context, 'mark', range)
     let own = 0
-    for (let at = range.start; at < range.limit; ) {
-      const end = map.runLimit(at, range.limit, STATE_MASK)
-      const state = map.entryAt(at) & STATE_MASK
-      if (state !== MAPPED) map.prepare({ start: at, limit: end })
-      if (state === QUARANTINED) own += end - at
-      at = end
-    }
+    map.visitRuns(range, STATE_MASK, (run, entry) => {
+      const state = entry & STATE_MASK
+      if (state !== MAPPED) map.prepare(run)
+      if (state === QUARANTINED) own += run.limit - run.start
+    })
     if (own > 0) checkLimit(context, 'mark as mapped', range, own, 'mprotect')
-    begin(context, Intent.Mark, range)
+    begin(context, Journal.Mark, range)
     markRuns(context, range)
     end(context)
-  } finally {
-    leave(context)
-  }
+  })
 }
 
-/** The change itself; repeating it changes nothing. */
-export function markRuns(context: Context, range: ChunkRange): void {
-  const { map } = context
-  for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit, STATE_MASK)
-    const run = { start: at, limit: end }
-    const state = map.entryAt(at) & STATE_MASK
-    if (state === UNMAPPED) map.set(run, withState(0, MAPPED, ANY) | FOREIGN, 0)
+function markRuns({ map }: Context, range: ChunkRange): void {
+  map.visitRuns(range, STATE_MASK, (run, entry) => {
+    const state = entry & STATE_MASK
+    if (state === UNMAPPED) map.set(run, FOREIGN_ENTRY, 0)
     else if (state === QUARANTINED) map.setState(run, MAPPED, ANY)
-    at = end
-  }
+  })
+}
+
+export function redoMark(context: Context): void {
+  const { journal } = context.layout
+  markRuns(context, { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! })
 }

@@ -1,120 +1,119 @@
 /**
- * Unmapped → Quarantined at given addresses, and what it shares with reserving anywhere (`reserve.ts`).
+ * Unmapped → Quarantined at given addresses; Mapped runs are left alone.
+ *
+ * **Redo.** All calls made: published. Else the runs whose call has succeeded are released again. What is not
+ * recorded as done is nobody's of ours, however much it may look like a reservation.
  */
 
-import type { MmapError } from '../base/errors.js'
-import { HugePageSupport, MapState, MmapStrategy } from '../base/policy.js'
+import { MapState } from '../base/policy.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import type { MapOptions } from '../base/validate.js'
-import { HUGE, QUARANTINED, SOFT, STATE_MASK, UNMAPPED, withAnnotation, withState } from '../chunks/entry.js'
+import { QUARANTINED, STATE_MASK, UNMAPPED, withState } from '../chunks/entry.js'
 import type { Diagnosis } from '../os/diagnosis.js'
-import * as Intent from '../shared_state/intent.js'
-import * as Num from '../shared_state/num.js'
+import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
-import { begin, end, enter, leave } from '../transition/frame.js'
-import { refused, settleHeaps, stateError } from '../transition/refusal.js'
-import { restoreHints } from '../transition/restore.js'
+import { begin, end, transition } from '../transition/frame.js'
+import { settleHeaps } from '../transition/lent_ranges.js'
+import { refused, stateError } from '../transition/refusal.js'
+import { attributesFor, restoreHints } from '../transition/restore.js'
+import { attempt, rollBack, type Undo } from '../transition/roll_back.js'
 
 const ENTRY = withState(0, QUARANTINED, 0)
 
 export function quarantine(context: Context, range: ChunkRange, options: MapOptions): void {
   const { map } = context
-  enter(context)
-  try {
+  transition(context, () => {
     settleHeaps(context, 'quarantine', range)
     const attributes = attributesFor(context, options)
-    for (let at = range.start; at < range.limit; ) {
-      const end = map.runLimit(at, range.limit, STATE_MASK)
-      const run = { start: at, limit: end }
-      const state = map.entryAt(at) & STATE_MASK
+    map.visitRuns(range, STATE_MASK, (run, entry) => {
+      const state = entry & STATE_MASK
       if (state === QUARANTINED) {
-        throw stateError(
-          context,
-          'quarantine',
-          run,
-          MapState.Quarantined,
-          'already quarantined. Map it, or unmap it first',
-        )
+        const cause = 'already quarantined. Map it, or unmap it first'
+        throw stateError(context, 'quarantine', run, MapState.Quarantined, cause)
       }
       if (state === UNMAPPED) map.prepare(run)
-      at = end
-    }
-    reserveRuns(context, range, attributes, options)
-  } finally {
-    leave(context)
-  }
+    })
+    const refusal = quarantineRuns(context, range, attributes)
+    if (refusal !== undefined) throw quarantineRefused(context, refusal, options)
+  })
 }
 
-/** What the chunk map is to hold of a reservation besides its state. */
-export function attributesFor(context: Context, { annotation, hugePage }: MapOptions): number {
-  const id = annotation === undefined ? 0 : context.map.annotations.idOf(annotation.name)
-  return withAnnotation(hugePage === HugePageSupport.TransparentHugePages ? HUGE : 0, id)
+export interface Refused extends ByteRange {
+  readonly errno: number
+  readonly align?: number | undefined
+  readonly diagnosis?: Diagnosis | undefined
+  readonly partial?: ByteRange | undefined
 }
 
-/** What makes a run here and in `repair.ts`. */
-const RUN_MASK = STATE_MASK | SOFT
-
-function reserveRuns(context: Context, range: ChunkRange, attributes: number, options: MapOptions): void {
-  const { map, os } = context
-  begin(context, Intent.Quarantine, range, 0, attributes & ~HUGE)
-  for (let at = range.start; at < range.limit; ) {
-    const runLimit = map.runLimit(at, range.limit, RUN_MASK)
-    const { start, bytes } = context.geometry.byteRange({ start: at, limit: runLimit })
-    const errno = map.entryAt(at) === 0 ? os.dzmmap(start, bytes, MmapStrategy.Quarantine) : 0
-    if (errno < 0) {
-      const partial = releaseRuns(context, range.start, at, attributes)
-      end(context)
-      throw quarantineRefused(context, { errno, start, bytes }, options, partial)
-    }
-    context.layout.numbers[Num.IntentDone] = runLimit
-    at = runLimit
-  }
-  for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit, RUN_MASK)
-    if (map.entryAt(at) === 0) record(context, { start: at, limit: end }, attributes)
-    at = end
-  }
+/** The transition itself, with the lock held and room prepared; what was refused, with everything rolled back. */
+export function quarantineRuns(context: Context, range: ChunkRange, attributes: number): Refused | undefined {
+  begin(context, Journal.Quarantine, range, 0, attributes)
+  const refusal = reserveRuns(context, range)
+  if (refusal === undefined) publish(context)
+  const partial = refusal === undefined ? undefined : rollBack(context, undoOf(context))
   end(context)
+  return refusal && { ...refusal, partial }
+}
+
+/** The system calls, run by run; the first refusal. */
+function reserveRuns({ map, os, geometry, layout }: Context, range: ChunkRange): Refused | undefined {
+  const { journal } = layout
+  return map.visitRuns(range, STATE_MASK, (run, entry) => {
+    if ((entry & STATE_MASK) === UNMAPPED) {
+      const { start, bytes } = geometry.byteRange(run)
+      journal[Journal.Outcome] = Number.NaN
+      journal[Journal.Asked] = run.limit
+      const errno = os.reserveAt(start, bytes)
+      journal[Journal.Outcome] = errno
+      if (errno < 0) return { errno, start, bytes }
+    }
+    journal[Journal.Asked] = run.limit
+    journal[Journal.Done] = run.limit
+    return undefined
+  })
 }
 
 /** The error of a reservation. */
-export function quarantineRefused(
-  context: Context,
-  what: ByteRange & { readonly errno: number; readonly diagnosis?: Diagnosis | undefined },
-  { annotation }: MapOptions,
-  partial?: ByteRange,
-): MmapError {
+export function quarantineRefused(context: Context, refusal: Refused, { annotation }: MapOptions): Error {
   const cause = { action: 'quarantine', syscall: 'mmap', isReservation: true, annotation: annotation?.name }
-  return refused(context, { ...what, ...cause, partial })
+  return refused(context, { ...refusal, ...cause })
 }
 
-/** Undoes the reservations before `limit`; what cannot be undone is recorded and returned. */
-function releaseRuns(
-  context: Context,
-  from: number,
-  limit: number,
-  attributes: number,
-): ByteRange | undefined {
-  const { map, os } = context
-  let partial: ByteRange | undefined
-  context.layout.numbers[Num.IntentDone] = from
-  for (let at = from; at < limit; ) {
-    const end = map.runLimit(at, limit, STATE_MASK)
-    const run = { start: at, limit: end }
-    if (map.entryAt(at) === 0) {
-      const { start, bytes } = context.geometry.byteRange(run)
-      if (os.release(start, bytes) < 0) {
-        map.set(run, ENTRY, attributes)
-        partial = { start: partial?.start ?? start, bytes: start + bytes - (partial?.start ?? start) }
-      }
-    }
-    at = end
-  }
-  return partial
+/** Stores Quarantined for what the journal says. */
+function publish(context: Context): void {
+  const { journal } = context.layout
+  const range = { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! }
+  context.map.visitRuns(range, STATE_MASK, (run, entry) => {
+    if ((entry & STATE_MASK) === UNMAPPED) record(context, run, journal[Journal.Attributes]!)
+  })
 }
 
-/** Publishes a reservation and tells the kernel its name and wishes. */
+/** Publishes a reservation, and tells the kernel its name and wishes. */
 export function record(context: Context, run: ChunkRange, attributes: number): void {
   context.map.set(run, ENTRY, attributes)
   if (attributes !== 0) restoreHints(context, run)
+}
+
+function undoOf(context: Context): Undo {
+  const { geometry, os, layout } = context
+  return {
+    mask: STATE_MASK,
+    undo(run, entry) {
+      // Quarantined already: what an earlier attempt to roll back could not release.
+      if ((entry & STATE_MASK) !== UNMAPPED) return 0
+      const { start, bytes } = geometry.byteRange(run)
+      return attempt(() => os.release(start, bytes))
+    },
+    keep: run => record(context, run, layout.journal[Journal.Attributes]!),
+  }
+}
+
+/** For a thread that died in `quarantineRuns`, or an exception; see the head of this file. */
+export function redoQuarantine(context: Context): void {
+  const { journal } = context.layout
+  if (journal[Journal.Outcome] === 0 && journal[Journal.Asked] === journal[Journal.Limit]) {
+    journal[Journal.Done] = journal[Journal.Limit]!
+  }
+  if (journal[Journal.Done] === journal[Journal.Limit]) publish(context)
+  else rollBack(context, undoOf(context))
 }

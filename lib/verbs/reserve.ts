@@ -1,33 +1,38 @@
 /**
  * Unmapped → Quarantined where the OS likes, or preferably somewhere.
  *
- * It maps more than asked (by the alignment, and a few pages more that make its size unlike any other's),
- * records the address at once, and trims both ends. A trim cannot need a new mapping, so it does not fail at
- * the VMA limit; if it fails all the same, everything is given back. First it asks for an aligned place beside
- * the last one: if the OS agrees, only the few extra pages are mapped too much, and trimming those is five
- * times cheaper than trimming an alignment. Reservations of a slab and more are aligned to slabs if there is
- * room: their states are then single words of the chunk map.
+ * It maps more than asked by the alignment, and trims both ends. A trim cannot need a new mapping, so it does not
+ * fail at the map count; if it is refused all the same, everything is given up. First it asks for an aligned place
+ * beside the last one: if the OS agrees, nothing is mapped too much. Reservations of a slab and more are aligned to
+ * slabs if there is room: their states are then single words of the chunk map.
+ *
+ * **In the journal** the reservation is held as bytes (`HeldStart`, `HeldBytes`), as soon as the OS has said where it
+ * is; what is being trimmed is the loose piece. Done is 1 once the chunk map may show it: all of it is ours then.
+ *
+ * **Redo.** Nobody has learned the address: what is held is released. If the OS refuses that, it stays Quarantined;
+ * what no chunk can stand for is a stray.
  */
 
-import { MmapStrategy } from '../base/policy.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import type { MapOptions } from '../base/validate.js'
-import { HUGE } from '../chunks/entry.js'
-import type { Diagnosis } from '../os/diagnosis.js'
 import { readMaps } from '../os/proc.js'
-import * as Intent from '../shared_state/intent.js'
-import { CHUNKS_PER_SLAB } from '../shared_state/layout.js'
-import * as Num from '../shared_state/num.js'
+import * as Journal from '../shared_state/journal.js'
+import { CHUNKS_PER_SLAB } from '../shared_state/sizes.js'
 import type { Context } from '../transition/context.js'
-import { begin, end, enter, leave } from '../transition/frame.js'
+import { begin, end, leak, transition } from '../transition/frame.js'
+import { attributesFor } from '../transition/restore.js'
+import { attempt } from '../transition/roll_back.js'
 import { forgetHeapsOver } from '../transition/sweep.js'
-import { attributesFor, quarantineRefused, record } from './quarantine.js'
+import { quarantineRefused, quarantineRuns, type Refused, record } from './quarantine.js'
 
 /** Below this no platform lets a process map: vm.mmap_min_addr, and null pointers. */
 const LOWEST = 2 ** 16
-const MOST_EXTRA_PAGES = 255
 /** No errno: the hint was not taken. */
 const ELSEWHERE = Number.NEGATIVE_INFINITY
+
+/** Fields of `SharedLayout.placement`. */
+const LAST_START = 0
+const TOP = 1
 
 export interface Placement {
   readonly bytes: number
@@ -36,55 +41,39 @@ export interface Placement {
   readonly preferred?: number
 }
 
-/** What became of an attempt. */
-interface Attempt {
-  /** Where, or `-errno`. */
-  readonly result: number
-  /** What could not be given back; recorded. */
-  readonly partial?: ByteRange | undefined
-  readonly diagnosis?: Diagnosis | undefined
-}
+/** What became of an attempt: where, or `-errno` with what could not be released. */
+type Attempt = Pick<Refused, 'errno' | 'diagnosis' | 'partial'> | { readonly start: number }
 
 /** Reserves where the OS likes; the start. */
 export function quarantineAnywhere(context: Context, placement: Placement, options: MapOptions): number {
-  enter(context)
-  try {
-    context.os.sweepDebris()
-    const bytes = Math.ceil(placement.bytes / context.geometry.bytesInChunk) * context.geometry.bytesInChunk
-    const attributes = attributesFor(context, options)
+  return transition(context, () => {
+    const { os, geometry } = context
+    os.sweepStrays()
     const { preferred, align } = placement
-    if (preferred !== undefined && tryAt(context, preferred, bytes, attributes) === 0) return preferred
-    const bytesInSlab = CHUNKS_PER_SLAB * context.geometry.bytesInChunk
-    const { ENOMEM } = context.os.platform
-    let attempt: Attempt = { result: -ENOMEM }
-    if (bytes >= bytesInSlab && align < bytesInSlab)
-      attempt = reserveAligned(context, bytes, bytesInSlab, attributes)
-    if (attempt.result === -ENOMEM && attempt.partial === undefined) {
+    const bytes = Math.ceil(placement.bytes / geometry.bytesInChunk) * geometry.bytesInChunk
+    const attributes = attributesFor(context, options)
+    if (preferred !== undefined && !('errno' in reserveAt(context, preferred, bytes, attributes))) {
+      return preferred
+    }
+    const bytesInSlab = CHUNKS_PER_SLAB * geometry.bytesInChunk
+    const isLarge = bytes >= bytesInSlab && align < bytesInSlab
+    let attempt = reserveAligned(context, bytes, isLarge ? bytesInSlab : align, attributes)
+    if (isLarge && 'errno' in attempt && attempt.errno === -os.platform.ENOMEM && !attempt.partial) {
       attempt = reserveAligned(context, bytes, align, attributes)
     }
-    const { result, partial, diagnosis } = attempt
-    if (result < 0)
-      throw quarantineRefused(context, { errno: result, start: -1, bytes, diagnosis }, options, partial)
-    return result
-  } finally {
-    leave(context)
-  }
+    if (!('errno' in attempt)) return attempt.start
+    throw quarantineRefused(context, { ...attempt, start: -1, bytes, align }, options)
+  })
 }
 
-/** Reserves exactly there if the chunk map and the OS have it free; 0 or `-errno`. */
-function tryAt(context: Context, start: number, bytes: number, attributes: number): number {
+/** Reserves exactly there if the chunk map and the OS have it free. */
+function reserveAt(context: Context, start: number, bytes: number, attributes: number): Attempt {
   const { map, os } = context
   const range = chunksOf(context, start, bytes)
-  if (firstUsed(context, range) !== range.limit) return -os.platform.EEXIST
+  if (firstUsed(context, range) !== range.limit) return { errno: -os.platform.EEXIST }
   map.prepare(range)
-  begin(context, Intent.Quarantine, range, 0, attributes & ~HUGE)
-  const errno = os.dzmmap(start, bytes, MmapStrategy.Quarantine)
-  if (errno === 0) {
-    context.layout.numbers[Num.IntentDone] = range.limit
-    record(context, range, attributes)
-  }
-  end(context)
-  return errno
+  const refusal = quarantineRuns(context, range, attributes)
+  return refusal === undefined ? { start } : { errno: refusal.errno, partial: refusal.partial }
 }
 
 function chunksOf({ geometry }: Context, start: number, bytes: number): ChunkRange {
@@ -100,10 +89,11 @@ function firstUsed({ map }: Context, { start, limit }: ChunkRange): number {
 /** Reserves beside the last reservation if the OS agrees, else wherever it likes. */
 function reserveAligned(context: Context, bytes: number, align: number, attributes: number): Attempt {
   const hint = besideLast(context, bytes, align)
-  const attempt = hint === 0 ? undefined : reserve(context, bytes, align, attributes, hint)
-  return attempt === undefined || attempt.result === ELSEWHERE
-    ? reserve(context, bytes, align, attributes, 0)
-    : attempt
+  if (hint !== 0) {
+    const attempt = reserve(context, bytes, align, attributes, hint)
+    if (!('errno' in attempt) || attempt.errno !== ELSEWHERE) return attempt
+  }
+  return reserve(context, bytes, align, attributes, 0)
 }
 
 /**
@@ -111,101 +101,160 @@ function reserveAligned(context: Context, bytes: number, align: number, attribut
  * reservation; 0 if there is none. From the top, so that reservations do not wander through the address space.
  */
 function besideLast(context: Context, bytes: number, align: number): number {
-  const { geometry } = context
-  const { numbers } = context.layout
+  const { placement } = context.layout
   const below = (limit: number): number => Math.floor((limit - bytes) / align) * align
-  const place = below(numbers[Num.PlacedTop]!)
+  const place = below(placement[TOP]!)
   if (place <= LOWEST) return 0
   const range = chunksOf(context, place, bytes)
-  if (firstUsed(context, range) === range.limit) return place
-  return Math.max(0, below(numbers[Num.PlacedStart]! - MOST_EXTRA_PAGES * geometry.bytesInOsPage))
+  if (range.limit <= context.map.chunks && firstUsed(context, range) === range.limit) return place
+  return Math.max(0, below(placement[LAST_START]!))
 }
 
-/**
- * Over-reserves, trims and records; `ELSEWHERE` if there was a hint and the OS did not take it. The intent says at every moment what is held: its start and size are set
- * anew as soon as a call has returned.
- */
+/** Over-reserves, trims and records; `ELSEWHERE` if there was a hint and the OS did not take it. */
 function reserve(context: Context, bytes: number, align: number, attributes: number, hint: number): Attempt {
-  const { os, map, geometry } = context
-  const { numbers } = context.layout
-  const extra = (1 + Math.floor(Math.random() * MOST_EXTRA_PAGES)) * geometry.bytesInOsPage
-  const total = bytes + extra + (hint === 0 ? align : 0)
-  numbers[Num.IntentBytes] = total
-  begin(context, Intent.QuarantineAnywhere, { start: 0, limit: 0 })
-  const found = os.dzmmapAnywhere(total, MmapStrategy.Quarantine, hint)
-  numbers[Num.IntentStart] = found
+  const { os, map, layout } = context
+  const { journal, placement } = layout
+  const total = bytes + (hint === 0 ? align - Math.min(align, context.geometry.bytesInOsPage) : 0)
+  journal[Journal.HeldStart] = Number.NaN
+  journal[Journal.HeldBytes] = total
+  begin(context, Journal.Reserve, { start: 0, limit: 1 }, 0, attributes)
+  const found = os.reserveAnywhere(total, hint)
+  journal[Journal.HeldStart] = found
   if (found < 0) {
     end(context)
-    return { result: found }
+    return { errno: found }
   }
   const start = Math.ceil(found / align) * align
-  if (start + bytes > found + total) {
-    const left = giveUp(context, attributes)
-    end(context)
-    return left ?? { result: ELSEWHERE }
-  }
+  if (start + bytes > found + total) return conclude(context, giveUp(context) ?? { errno: ELSEWHERE })
   const range = chunksOf(context, start, bytes)
-  const isBeyond = range.limit > map.chunks
-  if (!isBeyond) forgetHeapsOver(context, range)
-  const isUsable = !isBeyond && firstUsed(context, range) === range.limit
-  const failure = isUsable ? trim(context, start, bytes, attributes) : giveUp(context, attributes)
-  const hasRoom = !isUsable || failure !== undefined || map.hasRoom(range)
-  if (!hasRoom) giveUp(context, attributes)
-  else if (isUsable && failure === undefined) {
-    record(context, range, attributes)
-    numbers[Num.PlacedStart] = start
-    numbers[Num.PlacedTop] = Math.max(numbers[Num.PlacedTop]!, start + bytes)
+  if (range.limit <= map.chunks) forgetHeapsOver(context, range)
+  if (range.limit > map.chunks || firstUsed(context, range) !== range.limit) {
+    const left = conclude(context, giveUp(context) ?? { start })
+    return 'errno' in left ? left : searchBelow(context, bytes, align, attributes)
   }
-  end(context)
-  if (!hasRoom) map.prepare(range)
-  if (failure !== undefined) return failure
-  return isUsable ? { result: start } : searchBelow(context, bytes, align, attributes)
+  const refusal = trim(context, start, bytes)
+  if (refusal !== undefined) return conclude(context, refusal)
+  if (!map.hasRoom(range)) {
+    conclude(context, giveUp(context) ?? { start })
+    map.prepare(range)
+  }
+  journal[Journal.Done] = 1
+  record(context, range, attributes)
+  placement[LAST_START] = start
+  placement[TOP] = Math.max(placement[TOP]!, start + bytes)
+  return conclude(context, { start })
 }
 
-/** Gives both ends back; if one is refused, everything, so that nothing is left over. */
-function trim(context: Context, start: number, bytes: number, attributes: number): Attempt | undefined {
-  const { os } = context
-  const { numbers } = context.layout
-  const head = start - numbers[Num.IntentStart]!
-  let errno = head === 0 ? 0 : os.release(start - head, head)
-  if (errno === 0) {
-    numbers[Num.IntentStart] = start
-    numbers[Num.IntentBytes]! -= head
-    const tail = numbers[Num.IntentBytes]! - bytes
-    errno = tail === 0 ? 0 : os.release(start + bytes, tail)
+function conclude<T>(context: Context, result: T): T {
+  end(context)
+  return result
+}
+
+/** Releases both ends; if one is refused, everything, so that nothing is left over. */
+function trim(context: Context, start: number, bytes: number): Attempt | undefined {
+  const { journal } = context.layout
+  const errno = trimTo(context, start, journal[Journal.HeldStart]! + journal[Journal.HeldBytes]!)
+  const failed = errno < 0 ? errno : trimTo(context, start, start + bytes)
+  return failed < 0 ? (giveUp(context) ?? { errno: failed }) : undefined
+}
+
+/** Releases what is held outside of `start`…`limit`, one end of it; a refused end is held again. */
+function trimTo({ os, layout: { journal } }: Context, start: number, limit: number): number {
+  const heldStart = journal[Journal.HeldStart]!
+  const heldLimit = heldStart + journal[Journal.HeldBytes]!
+  const bytes = start - heldStart + (heldLimit - limit)
+  if (bytes === 0) return 0
+  journal[Journal.LooseStart] = start > heldStart ? heldStart : limit
+  journal[Journal.LooseBytes] = bytes
+  journal[Journal.HeldStart] = start
+  journal[Journal.HeldBytes] = limit - start
+  const errno = os.releaseLoose()
+  if (errno < 0) {
+    journal[Journal.LooseBytes] = 0
+    journal[Journal.HeldStart] = heldStart
+    journal[Journal.HeldBytes] = heldLimit - heldStart
   }
-  if (errno < 0) return { result: errno, partial: giveUp(context, attributes)?.partial }
-  numbers[Num.IntentBytes] = bytes
-  return undefined
+  return errno
 }
 
 /**
- * Releases what the intent says is held. If the OS refuses, its whole chunks are recorded as Quarantined, so
- * that the user can unmap them, and its ends are kept to be released later.
+ * Releases all that is held. If the OS refuses, its whole chunks are recorded as Quarantined, so that the user can
+ * unmap them, and its ends are strays. `partial` is what is left.
  */
-function giveUp(context: Context, attributes: number): Attempt | undefined {
-  const { os, map, geometry } = context
-  const { numbers } = context.layout
-  const start = numbers[Num.IntentStart]!
-  const bytes = numbers[Num.IntentBytes]!
-  // Once more, since what cannot be recorded (beyond the mappable space) would be lost until the next call.
-  let errno = os.release(start, bytes)
-  if (errno < 0) errno = os.release(start, bytes)
-  numbers[Num.IntentBytes] = 0
-  if (errno >= 0) return undefined
-  const first = Math.ceil(start / geometry.bytesInChunk)
-  const limit = Math.min(map.chunks, Math.floor((start + bytes) / geometry.bytesInChunk))
-  const range = { start: first, limit }
-  if (first >= limit || firstUsed(context, range) !== limit || !map.hasRoom(range)) {
-    os.leave({ start, bytes })
-    return { result: errno }
+function giveUp(context: Context): Exclude<Attempt, { start: number }> | undefined {
+  const { os, layout } = context
+  const { journal } = layout
+  const start = journal[Journal.HeldStart]!
+  const bytes = journal[Journal.HeldBytes]!
+  journal[Journal.LooseStart] = start
+  journal[Journal.LooseBytes] = bytes
+  journal[Journal.HeldBytes] = 0
+  // Once more, since what is beyond the mappable space can only be kept as a stray.
+  let errno = os.releaseLoose()
+  if (errno < 0) errno = os.releaseLoose()
+  if (errno === 0) return undefined
+  journal[Journal.HeldBytes] = bytes
+  journal[Journal.LooseBytes] = 0
+  return { errno, partial: keepHeld(context) }
+}
+
+/** The whole chunks of what is held; empty (`limit` not above `start`) if there are none in the mappable space. */
+function heldChunks({ map, geometry, layout: { journal } }: Context): ChunkRange {
+  const start = journal[Journal.HeldStart]!
+  const limit = start + journal[Journal.HeldBytes]!
+  return {
+    start: Math.ceil(start / geometry.bytesInChunk),
+    limit: Math.min(map.chunks, Math.floor(limit / geometry.bytesInChunk)),
   }
-  record(context, range, attributes & ~HUGE)
-  const partial = context.geometry.byteRange(range)
-  os.leave({ start, bytes: partial.start - start })
-  const end = partial.start + partial.bytes
-  os.leave({ start: end, bytes: start + bytes - end })
-  return { result: errno, partial }
+}
+
+/** What the OS did not take back: whole chunks stay as Quarantined where the chunk map has them free, the rest as strays. */
+function keepHeld(context: Context): ByteRange {
+  const { map, geometry, layout } = context
+  const { journal } = layout
+  const start = journal[Journal.HeldStart]!
+  const limit = start + journal[Journal.HeldBytes]!
+  const range = heldChunks(context)
+  const isFree = range.start < range.limit && firstUsed(context, range) === range.limit && map.hasRoom(range)
+  if (isFree) {
+    journal[Journal.Done] = 1
+    record(context, range, journal[Journal.Attributes]!)
+  }
+  const isKept = isFree || journal[Journal.Done] === 1
+  const kept = isKept ? geometry.byteRange(range) : { start: limit, bytes: 0 }
+  journal[Journal.HeldBytes] = 0
+  keepPiece(context, start, kept.start)
+  keepPiece(context, kept.start + kept.bytes, limit)
+  return isKept ? kept : { start, bytes: limit - start }
+}
+
+function keepPiece({ os, layout: { journal } }: Context, start: number, limit: number): void {
+  journal[Journal.LooseStart] = start
+  journal[Journal.LooseBytes] = limit - start
+  os.keepLoose()
+}
+
+/** For a thread that died in `reserve`, or an exception; see the head of this file. */
+export function redoReserve(context: Context): void {
+  const { os, layout } = context
+  const { journal } = layout
+  const start = journal[Journal.HeldStart]!
+  const bytes = journal[Journal.HeldBytes]!
+  if (start < 0 || bytes === 0) return
+  if (Number.isNaN(start)) {
+    // The OS has not been asked; or nobody knows.
+    journal[Journal.HeldBytes] = 0
+    if (journal[Journal.IsPlain] !== 1) leak(context, bytes)
+    return
+  }
+  const errno = attempt(() => os.release(start, bytes))
+  if (errno < 0) {
+    keepHeld(context)
+    return
+  }
+  if (Number.isNaN(errno)) leak(context, bytes)
+  if (journal[Journal.Done] === 1) context.map.forget(heldChunks(context))
+  journal[Journal.HeldBytes] = 0
 }
 
 /**
@@ -215,24 +264,24 @@ function giveUp(context: Context, attributes: number): Attempt | undefined {
 function searchBelow(context: Context, bytes: number, align: number, attributes: number): Attempt {
   const { geometry, os } = context
   const { ENOMEM, EEXIST } = os.platform
-  let errno = 0
+  let failed: Attempt | undefined
   for (const gap of gapsBelow(geometry.mappableBytes)) {
     let start = Math.floor((gap.limit - bytes) / align) * align
     while (start >= gap.start) {
       const range = chunksOf(context, start, bytes)
       const used = firstUsed(context, range)
       if (used === range.limit) {
-        const failed = tryAt(context, start, bytes, attributes)
-        if (failed === 0) return { result: start }
-        if (failed !== -EEXIST) errno = failed
+        const attempt = reserveAt(context, start, bytes, attributes)
+        if (!('errno' in attempt) || attempt.partial !== undefined) return attempt
+        if (attempt.errno !== -EEXIST) failed = attempt
         break
       }
       start = Math.floor((used * geometry.bytesInChunk - bytes) / align) * align
     }
   }
-  if (errno !== 0) return { result: errno }
+  if (failed !== undefined) return failed
   const advice = `No gap below 2 ** ${geometry.logMappableBytes} is large enough. Ask for less, or use a larger logMappableBytes.`
-  return { result: -ENOMEM, diagnosis: { reason: 'address-space', advice } }
+  return { errno: -ENOMEM, diagnosis: { reason: 'address-space', advice } }
 }
 
 /** Free ranges below `limit`, from the top. */

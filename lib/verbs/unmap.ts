@@ -7,33 +7,34 @@
  * be refused (and can be undone), so that by the time the first byte goes the others cannot fail any
  * more. A lone segment needs no such step.
  *
- * While it lasts the chunks are Retiring (they read as Unmapped) and keep what they were; see `repair.ts`.
+ * While it lasts the chunks are Retiring (they read as Unmapped) and keep what they were.
+ *
+ * **Redo.** If no segment has gone, all is again what it was. Else segments whose call has succeeded are Unmapped:
+ * the addresses may be somebody's by now. A segment whose call nobody knows the outcome of is leaked. All others are
+ * still ours, and are released. Lent pages are restored
+ * only by a thread that holds the buffer; else they stay Quarantined, and end with the heap.
  */
-
-import { MmapStrategy } from '../base/policy.js'
-import { NO_ACCESS } from '../base/protections.js'
-import type { ChunkRange } from '../base/range.js'
+import { ANY, NO_ACCESS } from '../base/protections.js'
+import type { ByteRange, ChunkRange } from '../base/range.js'
 import { FOREIGN, isOwn, LENT, MAPPED, RETIRING, retire, STATE_MASK, unretire } from '../chunks/entry.js'
-import * as Intent from '../shared_state/intent.js'
-import * as Num from '../shared_state/num.js'
+import * as Journal from '../shared_state/journal.js'
 import { adoptFromOs } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
-import { begin, end, enter, leave } from '../transition/frame.js'
+import { begin, end, leak, settleOutcome, transition } from '../transition/frame.js'
+import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
 import { hasUnknown, spanning } from '../transition/page_runs.js'
-import { checkViews, refused, settleHeaps } from '../transition/refusal.js'
+import { checkViews, refused } from '../transition/refusal.js'
 import { reprotect } from '../transition/restore.js'
+import { attempt } from '../transition/roll_back.js'
 
 const SEGMENT_MASK = STATE_MASK | LENT
 
 export function unmap(context: Context, range: ChunkRange): void {
-  enter(context)
-  try {
+  transition(context, () => {
     settleHeaps(context, 'unmap', range)
     checkViews(context, 'unmap', context.geometry.byteRange(range))
     unmapHeld(context, range)
-  } finally {
-    leave(context)
-  }
+  })
 }
 
 /** The transition itself, with the lock held and views checked. */
@@ -45,123 +46,165 @@ export function unmapHeld(context: Context, range: ChunkRange): void {
     adoptFromOs(context, range)
     segments = prepareSegments(context, range)
   }
-  begin(context, Intent.Unmap, range)
+  begin(context, Journal.Unmap, range)
   map.change(range, entry => (isOwn(entry) ? retire(entry) : entry))
-  const failure = giveBackAll(context, range, segments)
-  if (failure === undefined) forgetForeign(context, range)
+  const refusal =
+    (segments > 1 ? splitSegments(context, range) : undefined) ?? releaseSegments(context, range)
+  const failure = refusal && putBack(context, range, refusal, segments > 1 ? reprotect : () => true)
+  if (refusal === undefined) forgetForeign(context, range)
   end(context)
   if (failure !== undefined) throw failure
 }
 
 /** Room for every run, and how many segments there are. */
-function prepareSegments(context: Context, range: ChunkRange): number {
-  const { map } = context
+function prepareSegments({ map }: Context, range: ChunkRange): number {
   let segments = 0
-  let lent = -1
-  for (let at = range.start; at < range.limit; ) {
-    const entry = map.entryAt(at)
-    const end = map.runLimit(at, range.limit)
-    if (entry !== 0) map.prepare({ start: at, limit: end })
-    if (!isOwn(entry)) lent = -1
-    else if (lent !== (entry & LENT)) {
-      lent = entry & LENT
-      segments++
-    }
-    at = end
-  }
+  let last = -1
+  map.visitRuns(range, -1, (run, entry) => {
+    if (entry !== 0) map.prepare(run)
+    const kind = isOwn(entry) ? entry & LENT : -1
+    if (kind >= 0 && kind !== last) segments++
+    last = kind
+  })
   return segments
 }
 
-function giveBackAll(context: Context, range: ChunkRange, segments: number): Error | undefined {
-  const { map } = context
-  const split = segments > 1
-  if (split) {
-    const errno = splitSegments(context, range)
-    if (errno < 0) return putBack(context, range, split, { ...range, syscall: 'mprotect', errno })
-  }
-  let done: number | undefined
-  for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit, SEGMENT_MASK)
-    const entry = map.entryAt(at)
-    if ((entry & STATE_MASK) === RETIRING) {
-      const segment = { start: at, limit: end }
-      const errno = giveBack(context, segment, entry)
-      if (errno < 0) {
-        const syscall = (entry & LENT) === 0 ? 'munmap' : 'mmap'
-        return putBack(context, { start: at, limit: range.limit }, split, {
-          start: done ?? at,
-          limit: at,
-          syscall,
-          errno,
-        })
-      }
-      context.layout.numbers[Num.IntentDone] = end
-      context.localViews.detachOver(context.geometry.byteRange(segment))
-      map.set(segment, 0, 0)
-      done ??= at
-    }
-    at = end
-  }
-  return undefined
-}
-
-/** The OS call of one segment. */
-export function giveBack(context: Context, segment: ChunkRange, entry: number): number {
-  const { start, bytes } = context.geometry.byteRange(segment)
-  if ((entry & LENT) === 0) return context.os.release(start, bytes)
-  return context.os.dzmmap(start, bytes, MmapStrategy.GiveBack)
-}
-
-function splitSegments(context: Context, range: ChunkRange): number {
-  const { map, os } = context
-  for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit, SEGMENT_MASK)
-    if ((map.entryAt(at) & SEGMENT_MASK) === RETIRING) {
-      const { start, bytes } = context.geometry.byteRange({ start: at, limit: end })
-      const errno = os.protect(start, bytes, NO_ACCESS)
-      if (errno < 0) return errno
-    }
-    at = end
-  }
-  return 0
-}
-
-interface Failure {
+interface Refusal {
   readonly syscall: string
   readonly errno: number
   /** What was done before it. */
-  readonly start: number
-  readonly limit: number
+  readonly done?: ByteRange | undefined
 }
 
-/** Everything in `rest` is again what it was; the error to throw. */
-function putBack(context: Context, rest: ChunkRange, split: boolean, failure: Failure): Error {
-  const { map } = context
-  const { syscall, errno, start, limit } = failure
-  let partial =
-    start < limit && syscall !== 'mprotect' ? context.geometry.byteRange({ start, limit }) : undefined
-  for (let at = rest.start; at < rest.limit; ) {
-    const end = map.runLimit(at, rest.limit, SEGMENT_MASK)
-    const run = { start: at, limit: end }
-    if ((map.entryAt(at) & STATE_MASK) === RETIRING) {
-      map.change(run, unretire)
-      if (split && !reprotect(context, run)) partial = spanning(partial, adoptFromOs(context, run))
-    }
-    at = end
-  }
-  return refused(context, { action: 'unmap', syscall, errno, ...context.geometry.byteRange(rest), partial })
+/** Calls `visit` for each segment, until it refuses. */
+function visitSegments(
+  { map }: Context,
+  range: ChunkRange,
+  visit: (segment: ChunkRange, entry: number) => Refusal | undefined,
+): Refusal | undefined {
+  return map.visitRuns(range, SEGMENT_MASK, (run, entry) =>
+    (entry & STATE_MASK) === RETIRING ? visit(run, entry) : undefined,
+  )
 }
 
-function forgetForeign(context: Context, range: ChunkRange): void {
-  const { map } = context
-  for (let at = range.start; at < range.limit; ) {
-    const end = map.runLimit(at, range.limit)
-    const entry = map.entryAt(at)
-    if ((entry & STATE_MASK) === MAPPED && (entry & FOREIGN) !== 0) {
-      const run = { start: at, limit: end }
-      context.localViews.detachOver(context.geometry.byteRange(run))
-      map.set(run, 0, 0)
-    }
-    at = end
+function splitSegments(context: Context, range: ChunkRange): Refusal | undefined {
+  return visitSegments(context, range, (segment, entry) => {
+    if ((entry & LENT) !== 0) return undefined
+    const { start, bytes } = context.geometry.byteRange(segment)
+    const errno = context.os.protect(start, bytes, NO_ACCESS)
+    return errno < 0 ? { syscall: 'mprotect', errno } : undefined
+  })
+}
+
+function releaseSegments(context: Context, range: ChunkRange): Refusal | undefined {
+  const { geometry, layout } = context
+  const { journal } = layout
+  let done: ByteRange | undefined
+  return visitSegments(context, range, (segment, entry) => {
+    journal[Journal.Outcome] = Number.NaN
+    journal[Journal.Done] = segment.start
+    journal[Journal.Asked] = segment.limit
+    const errno = releaseSegment(context, segment, entry)
+    journal[Journal.Outcome] = errno
+    if (errno < 0) return { syscall: (entry & LENT) === 0 ? 'munmap' : 'mmap', errno, done }
+    journal[Journal.Done] = segment.limit
+    done = spanning(done, geometry.byteRange(segment))
+    return forgetSegment(context, segment)
+  })
+}
+
+/** The OS call of one segment. */
+function releaseSegment({ os, geometry }: Context, segment: ChunkRange, entry: number): number {
+  const { start, bytes } = geometry.byteRange(segment)
+  return (entry & LENT) === 0 ? os.release(start, bytes) : os.restore(start, bytes)
+}
+
+/** What is Retiring is again what it was; the error to throw. */
+function putBack(
+  context: Context,
+  range: ChunkRange,
+  { syscall, errno, done }: Refusal,
+  restore: (context: Context, segment: ChunkRange) => boolean,
+): Error {
+  let partial = done
+  let rest: ByteRange | undefined
+  visitSegments(context, range, segment => {
+    context.map.change(segment, unretire)
+    rest = spanning(rest, context.geometry.byteRange(segment))
+    if (!restore(context, segment)) partial = spanning(partial, adoptFromOs(context, segment))
+    return undefined
+  })
+  const { start, bytes } = rest ?? context.geometry.byteRange(range)
+  return refused(context, { action: 'unmap', syscall, errno, start, bytes, partial })
+}
+
+function forgetForeign({ map, geometry, localViews }: Context, range: ChunkRange): void {
+  map.visitRuns(range, STATE_MASK | FOREIGN, (run, entry) => {
+    if ((entry & (STATE_MASK | FOREIGN)) !== (MAPPED | FOREIGN)) return
+    localViews.detachOver(geometry.byteRange(run))
+    map.forget(run)
+  })
+}
+
+/** For a thread that died in `unmapHeld`, or an exception; see the head of this file. */
+export function redoUnmap(context: Context): void {
+  const { map, geometry, layout } = context
+  const { journal } = layout
+  const range = { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! }
+  const inFlight = { start: journal[Journal.Done]!, limit: journal[Journal.Asked]! }
+  const isLent = (map.entryAt(inFlight.start) & LENT) !== 0
+  if (settleOutcome(context) === 'unknown' && !isLent) {
+    leak(context, geometry.bytesOf(inFlight))
+    journal[Journal.Done] = inFlight.limit
   }
+  const done = journal[Journal.Done]!
+  if (done === range.start) {
+    rollBack(context, range)
+    return
+  }
+  visitSegments(context, { start: range.start, limit: done }, segment => forgetSegment(context, segment))
+  if (done < range.limit) releaseAgain(context, { start: done, limit: range.limit })
+  forgetForeign(context, range)
+}
+
+/** No byte has gone: the chunks are again what they were. */
+function rollBack(context: Context, range: ChunkRange): void {
+  visitSegments(context, range, segment => {
+    context.map.change(segment, unretire)
+    if (!reprotect(context, segment)) keep(context, segment)
+    return undefined
+  })
+}
+
+function forgetSegment({ map, geometry, localViews }: Context, segment: ChunkRange): undefined {
+  localViews.detachOver(geometry.byteRange(segment))
+  map.forget(segment)
+}
+
+function releaseAgain(context: Context, range: ChunkRange): void {
+  const { map, layout } = context
+  const { journal } = layout
+  visitSegments(context, range, (segment, entry) => {
+    if (!isReachable(context, segment, entry)) {
+      map.quarantine(segment, ANY)
+      return undefined
+    }
+    const errno = attempt(() => releaseSegment(context, segment, entry))
+    if (errno < 0) return keep(context, segment)
+    journal[Journal.Asked] = segment.limit
+    journal[Journal.Done] = segment.limit
+    // An injected call threw once more: nobody knows.
+    if (Number.isNaN(errno)) leak(context, context.geometry.bytesOf(segment))
+    return forgetSegment(context, segment)
+  })
+}
+
+/** The OS keeps it: it is again what it was, but perhaps inaccessible. */
+function keep({ map, geometry, localViews }: Context, segment: ChunkRange): undefined {
+  map.visitRuns(segment, -1, (run, entry) => {
+    const state = (entry & STATE_MASK) === RETIRING ? unretire(entry) & STATE_MASK : entry & STATE_MASK
+    map.releaseTables(run)
+    map.setState(run, state, ANY)
+  })
+  localViews.detachOver(geometry.byteRange(segment))
 }

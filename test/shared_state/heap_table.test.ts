@@ -17,9 +17,11 @@ function make(): HeapTable {
   )
 }
 
+const OPTIONS = { protection: 2, attributes: 0 }
+
 test('a heap is found by exactly its range', () => {
   const heaps = make()
-  const heap = heaps.add(0, { start: 10, limit: 20 })
+  const heap = heaps.add(0, { start: 10, limit: 20 }, OPTIONS)
   assert.is(heaps.find({ start: 10, limit: 20 }), heap)
   for (const range of [
     { start: 10, limit: 19 },
@@ -33,8 +35,8 @@ test('a heap is found by exactly its range', () => {
 
 test('every slot holds a heap by itself', () => {
   const heaps = make()
-  const heap = heaps.add(0, { start: 0, limit: 4 })
-  const other = heaps.add(0, { start: 4, limit: 8 })
+  const heap = heaps.add(0, { start: 0, limit: 4 }, OPTIONS)
+  const other = heaps.add(0, { start: 4, limit: 8 }, OPTIONS)
   for (let slot = 1; slot < MOST_THREADS; slot++) {
     assert.not.ok(heaps.holds(heap, slot))
     heaps.hold(heap, slot)
@@ -52,12 +54,12 @@ test('every slot holds a heap by itself', () => {
 
 test('a place used again is held by nobody of before', () => {
   const heaps = make()
-  const heap = heaps.add(3, { start: 0, limit: 4 })
+  const heap = heaps.add(3, { start: 0, limit: 4 }, OPTIONS)
   heaps.hold(heap, 127)
   heaps.remove(heap)
   assert.not.ok(heaps.isUsed(heap))
   assert.equal([...heaps.over({ start: 0, limit: 4 })], [])
-  assert.is(heaps.add(5, { start: 8, limit: 9 }), heap)
+  assert.is(heaps.add(5, { start: 8, limit: 9 }, OPTIONS), heap)
   assert.equal(
     [3, 5, 127].map(slot => heaps.holds(heap, slot)),
     [false, true, false],
@@ -76,7 +78,7 @@ test('the heaps over a range are those that share a chunk with it', () => {
         const model = new Map(
           places.map(place => {
             const range = { start: place * 3, limit: place * 3 + 2 }
-            return [heaps.add(0, range), range] as const
+            return [heaps.add(0, range, OPTIONS), range] as const
           }),
         )
         for (const heap of removed.filter(heap => model.delete(heap))) heaps.remove(heap)
@@ -101,14 +103,14 @@ test('when all places are used, one more heap is an error that changes nothing',
   const heaps = new HeapTable(layout)
   for (let heap = 0; heap < MOST_HEAPS - 1; heap++) layout.heapRanges.set([heap, heap + 1], 2 * heap)
   layout.words[Word.HeapLimit] = MOST_HEAPS - 1
-  assert.is(heaps.add(9, { start: 90000, limit: 90001 }), MOST_HEAPS - 1)
-  const error = thrownBy(() => heaps.add(9, { start: 99990, limit: 99991 }))
+  assert.is(heaps.add(9, { start: 90000, limit: 90001 }, OPTIONS), MOST_HEAPS - 1)
+  const error = thrownBy(() => heaps.add(9, { start: 99990, limit: 99991 }, OPTIONS))
   assert.instance(error, MmapperError)
   assert.is((error as MmapperError).code, 'ERR_MMAPPER_EXHAUSTED')
   assert.is(heaps.limit, MOST_HEAPS)
   assert.is(heaps.find({ start: 99990, limit: 99991 }), -1)
   heaps.remove(4321)
-  assert.is(heaps.add(9, { start: 99990, limit: 99991 }), 4321)
+  assert.is(heaps.add(9, { start: 99990, limit: 99991 }, OPTIONS), 4321)
 })
 
 test.run()

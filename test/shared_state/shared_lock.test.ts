@@ -17,7 +17,7 @@ class Arena {
   readonly counter = new SharedArrayBuffer(64)
   readonly numbers = new Float64Array(this.counter)
   readonly table = new ThreadTable(this.layout, OS_THREADS)
-  readonly lock = new SharedLock(this.layout.words, this.table.ticketOf(this.table.attach()), this.table)
+  readonly lock = new SharedLock(this.layout, this.table.attach(), this.table)
 
   servant(): Servant {
     return new Servant(new URL('./shared_lock_worker.js', import.meta.url), {
@@ -119,49 +119,146 @@ test('the priority of a dead waiter passes', async () => {
   arena.lock.release()
 })
 
-test('an owner found dead whose slot serves another thread by now is not robbed', () => {
+/** A lock over bare words, whose attachments are what a test says. */
+function bare(slot: number, threads: Partial<LockThreads>) {
   const words = new Int32Array(new SharedArrayBuffer(256))
-  const dead = (7 << 8) | 1
-  const next = (8 << 8) | 1
-  const me = (1 << 8) | 2
+  const presence = new Int32Array(new SharedArrayBuffer(64 * 128))
+  const generations = [1, 1, 1, 1]
+  const lock = new SharedLock({ words, presence }, slot, {
+    isTicketAlive: () => true,
+    isTicketOfSelf: () => false,
+    ticketOf: slot => ((generations[slot] ?? 0) << 8) | (slot + 1),
+    renew: slot => (++generations[slot]! << 8) | (slot + 1),
+    ...threads,
+  })
+  return { words, presence, lock }
+}
+
+const ticket = (generation: number, slot: number): number => (generation << 8) | (slot + 1)
+
+test('an owner found dead whose slot serves another thread by now is not robbed', () => {
+  const dead = ticket(7, 0)
+  const next = ticket(8, 0)
   const asked: number[] = []
-  const threads: LockThreads = {
+  const { words, presence, lock } = bare(1, {
     isTicketAlive(ticket) {
       asked.push(ticket)
       // While we looked: another heir, a sweep, a new thread in the slot and in the lock.
       words[Word.Lock] = asked.length === 1 ? next | CONTENDED : 0
       return ticket === next
     },
-    isTicketOfSelf: ticket => ticket === me,
-  }
+  })
+  presence[0] = 1
   words[Word.Lock] = dead | CONTENDED
-  assert.is(new SharedLock(words, me, threads).acquire(), 'clean')
+  assert.is(lock.acquire(), 'clean')
   assert.equal(asked, [dead, next])
-  assert.is((words[Word.Lock] ?? 0) & ~CONTENDED, me)
+  assert.is((words[Word.Lock] ?? 0) & ~CONTENDED, ticket(1, 1))
 })
 
-test('a thread that holds the lock and asks for it again is told', () => {
+test('a call from inside a call of the same thread is told', () => {
+  const { lock, table, layout } = new Arena()
+  lock.presenceOf(0)[0] = 1
+  lock.acquire()
+  const other = new SharedLock(layout, table.attach(), table)
+  assert.throws(
+    () => other.acquire(),
+    (error: { code?: string }) => error.code === 'ERR_MMAPPER_REENTRANT',
+  )
+  lock.release()
+  assert.is(other.acquire(), 'clean')
+  other.release()
+})
+
+test('a lock that its own thread lost is inherited by it, under another ticket', () => {
+  const { lock, layout } = new Arena()
+  assert.is(lock.acquire(), 'clean')
+  const before = layout.words[Word.Lock]!
+  assert.is(lock.acquire(), 'orphaned')
+  assert.is.not(layout.words[Word.Lock]! & ~CONTENDED, before)
+  lock.release()
+  assert.is(layout.words[Word.Lock], 0)
+  assert.is(lock.acquire(), 'clean')
+  lock.release()
+})
+
+test('a lock that another thread lost is inherited after a slice, and its release changes nothing then', () => {
   const { lock, table, layout } = new Arena()
   lock.acquire()
-  lock.isInUse = true
-  const other = new SharedLock(layout.words, table.ticketOf(table.attach()), table)
-  for (const again of [lock, other]) {
-    assert.throws(
-      () => again.acquire(),
-      (error: { code?: string }) => error.code === 'ERR_MMAPPER_REENTRANT',
-    )
-  }
+  // In no call: what the outermost `finally` of a call stores.
+  lock.presenceOf(0)[0] = 0
+  const other = new SharedLock(layout, table.attach(), { ...threadsOf(table), isTicketOfSelf: () => false })
+  assert.is(other.acquire(), 'orphaned')
+  lock.release()
+  assert.is(layout.words[Word.Lock]! & ~CONTENDED, table.ticketOf(1))
+  other.release()
+  assert.is(lock.acquire(), 'clean')
   lock.release()
 })
 
-test('a lock that its own thread lost is inherited by it', () => {
-  const { lock } = new Arena()
-  assert.is(lock.acquire(), 'clean')
-  assert.is(lock.acquire(), 'orphaned')
-  lock.release()
-  assert.is(lock.acquire(), 'clean')
-  lock.release()
+test('a lock that the owner still uses is not claimed', async () => {
+  const { lock, table, layout } = new Arena()
+  lock.presenceOf(0)[0] = 1
+  lock.acquire()
+  let looks = 0
+  const other = new SharedLock(layout, table.attach(), {
+    ...threadsOf(table),
+    isTicketOfSelf: () => false,
+    isTicketAlive() {
+      if (++looks === 3) lock.release()
+      return true
+    },
+  })
+  assert.is(other.acquire(), 'clean')
+  assert.is(looks, 3)
+  other.release()
 })
+
+test('whoever takes the lock while it is being claimed changes its ticket before anything else', () => {
+  const { words, lock } = bare(0, {})
+  words[Word.Claim] = ticket(1, 1)
+  assert.is(lock.acquire(), 'clean')
+  assert.is(words[Word.Lock]! & ~CONTENDED, ticket(2, 0))
+  lock.release()
+  assert.is(words[Word.Lock], 0)
+})
+
+test('a claim that came first wins, and the other waits for its turn', () => {
+  const thief = ticket(1, 1)
+  const { words, lock } = bare(0, {
+    renew() {
+      // The claimant swaps between the lock's two steps, and releases while we wait.
+      words[Word.Lock] = thief | CONTENDED
+      words[Word.Claim] = 0
+      return ticket(2, 0)
+    },
+    isTicketAlive() {
+      words[Word.Lock] = 0
+      return true
+    },
+  })
+  words[Word.Claim] = thief
+  assert.is(lock.acquire(), 'clean')
+  assert.is(words[Word.Lock]! & ~CONTENDED, ticket(2, 0))
+})
+
+test('the claim of a dead thread is cleared', () => {
+  const dead = ticket(1, 2)
+  const { words, lock } = bare(0, { isTicketAlive: asked => asked !== dead })
+  words[Word.Lock] = ticket(1, 1) | CONTENDED
+  words[Word.Claim] = dead
+  assert.is(lock.acquire(), 'orphaned')
+  assert.is(words[Word.Claim], 0)
+  assert.is(words[Word.Lock]! & ~CONTENDED, ticket(1, 0))
+})
+
+function threadsOf(table: ThreadTable): LockThreads {
+  return {
+    isTicketAlive: ticket => table.isTicketAlive(ticket),
+    isTicketOfSelf: ticket => table.isTicketOfSelf(ticket),
+    ticketOf: slot => table.ticketOf(slot),
+    renew: slot => table.renew(slot),
+  }
+}
 
 for (const through of ['the same mapper', 'a second mapper of the same memory'] as const) {
   test(`an injected system call that calls ${through} fails, and the mapper goes on`, () => {

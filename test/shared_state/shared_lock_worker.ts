@@ -8,7 +8,8 @@ import { serve } from '../support/workers.js'
 const { memory, counter } = workerData as { memory: SharedArrayBuffer; counter: SharedArrayBuffer }
 const table = new ThreadTable(SharedLayout.open(memory)!, OS_THREADS)
 const slot = table.attach()
-const lock = new SharedLock(SharedLayout.open(memory)!.words, table.ticketOf(slot), table)
+const lock = new SharedLock(SharedLayout.open(memory)!, slot, table)
+lock.presenceOf(slot)[0] = 1
 const numbers = new Float64Array(counter)
 
 export interface Turns {

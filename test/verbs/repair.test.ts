@@ -1,15 +1,15 @@
 /**
- * A thread dies before or after each system call of each scenario; whatever the main thread calls next has to
- * repair it. The scenarios are `repair_scenarios.ts`.
+ * A thread dies after each store into the journal of each scenario, with strangers' reservations around; whatever the
+ * main thread calls next has to repair it. The scenarios are `repair_scenarios.ts`.
  */
 import { Worker } from 'node:worker_threads'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { RETIRING } from '../../lib/chunks/entry.js'
 import { ChunkStateMmapper, libcSyscalls, MmapAnnotation, type Mmapper } from '../../lib/index.js'
-import * as Intent from '../../lib/shared_state/intent.js'
-import { SharedLayout } from '../../lib/shared_state/layout.js'
-import * as Num from '../../lib/shared_state/num.js'
-import * as Word from '../../lib/shared_state/word.js'
+import * as Journal from '../../lib/shared_state/journal.js'
+import { contextOf } from '../../lib/transition/context.js'
+import { breakOff } from '../support/broken_off.js'
 import { checkAccounting, checkAgainstOs } from '../support/recount.js'
 import { BYTES_IN_CHUNK, osMappings, osPermissions, PAGES_PER_CHUNK, testIf } from '../support/support.js'
 import { ANYWHERE_CHUNKS, SCENARIOS, WINDOW } from './repair_scenarios.js'
@@ -44,9 +44,9 @@ async function die(death: Omit<Death, 'flag'>): Promise<'stopped' | 'done'> {
   return flags[0] === 1 ? 'stopped' : 'done'
 }
 
-/** One death; true if the scenario has so many calls. */
-async function dieOnce(name: string, calls: number, when: 'before' | 'after'): Promise<boolean> {
-  const at = `${name}: ${when} call ${calls}`
+/** One death; true if the scenario has so many stores. */
+async function dieOnce(name: string, stores: number): Promise<boolean> {
+  const at = `${name}: after store ${stores}`
   const scenario = SCENARIOS[name]!
   const mmapper = new ChunkStateMmapper()
   const guard = new ChunkStateMmapper()
@@ -56,12 +56,13 @@ async function dieOnce(name: string, calls: number, when: 'before' | 'after'): P
   guard.quarantineAddressRange(start + WINDOW * BYTES_IN_CHUNK, PAGES)
   scenario.setUp?.(mmapper, start)
   const before = reservations().length
-  const outcome = await die({ handle: mmapper.handle, scenario: name, start, calls, when })
+  const outcome = await die({ handle: mmapper.handle, scenario: name, start, stores })
   if (outcome === 'stopped') {
     const since = performance.now()
     assert.is(mmapper.stats().recoveries, 1, at)
     assert.ok(performance.now() - since < 1000, `${at}: it took ${performance.now() - since} ms`)
   } else assert.is(mmapper.stats().recoveries, 0, at)
+  assert.is(mmapper.stats().leakedBytes, 0, at)
   const held = [...mmapper.runs()].filter(run => run.bytes === ANYWHERE_CHUNKS * BYTES_IN_CHUNK)
   if (outcome === 'stopped') assert.is(reservations().length - before, held.length, `${at}: a leak`)
   checkAgainstOs(mmapper, at)
@@ -104,26 +105,11 @@ for (const name of Object.keys(SCENARIOS)) {
     'the OS does not tell of mappings and threads',
     `a thread that dies in «${name}» is repaired, at every point`,
     async () => {
-      let deaths = 0
-      for (let calls = 0; ; calls++) {
-        if (!(await dieOnce(name, calls, 'before'))) break
-        await dieOnce(name, calls, 'after')
-        deaths += 2
-      }
-      assert.ok(deaths >= 2)
+      let stores = 0
+      while (await dieOnce(name, stores)) stores++
+      assert.ok(stores >= 8)
     },
   )
-}
-
-/** A mapper whose memory says that a thread died, as `tell` has it. */
-function withIntent(mmapper: ChunkStateMmapper, tell: (layout: SharedLayout) => void): void {
-  const layout = SharedLayout.open(mmapper.handle.memory)!
-  tell(layout)
-  const dead = 100
-  layout.threadIds[dead] = 2 ** 29
-  layout.threadStarts[dead] = 1
-  layout.words[Word.ThreadLimit] = dead + 1
-  layout.words[Word.Lock] = dead + 1
 }
 
 testIf(test, isLinux, 'needs /proc', 'a second heir does not take a run as done that was not', () => {
@@ -134,12 +120,8 @@ testIf(test, isLinux, 'needs /proc', 'a second heir does not take a run as done 
   mmapper.ensureMapped(start, PAGES)
   mmapper.ensureMapped(start + 2 * BYTES_IN_CHUNK, PAGES)
   mmapper.unmap(start + 3 * BYTES_IN_CHUNK, PAGES)
-  withIntent(mmapper, ({ words, numbers }) => {
-    words[Word.IntentKind] = Intent.Quarantine
-    numbers[Num.IntentStart] = first
-    numbers[Num.IntentLimit] = first + 4
-    numbers[Num.IntentDone] = first + 2
-  })
+  const done = { Done: first + 2, Asked: first + 2, Outcome: 0, IsPlain: 1 }
+  breakOff(mmapper.handle.memory, { Kind: Journal.Quarantine, Start: first, Limit: first + 4, ...done })
   assert.equal(mmapper.audit(), [])
   assert.is(mmapper.stateAt(start + 3 * BYTES_IN_CHUNK), 'Unmapped')
   mmapper[Symbol.dispose]()
@@ -152,15 +134,11 @@ testIf(test, isLinux, 'needs /proc', 'what came into a hole after unmap is not u
   const first = start / BYTES_IN_CHUNK
   mmapper.unmap(start, PAGES)
   other.quarantineAddressRange(start, PAGES)
-  withIntent(mmapper, layout => {
-    // As if the chunk were Retiring still: its munmap has returned, the chunk map does not know yet.
-    const unit = ~layout.stateWords[first >>> 13]!
-    layout.pool[(unit << 13) + (first & 8191)] = 3
-    layout.words[Word.IntentKind] = Intent.Unmap
-    layout.numbers[Num.IntentStart] = first
-    layout.numbers[Num.IntentLimit] = first + 1
-    layout.numbers[Num.IntentDone] = first + 1
-  })
+  // As if the chunk were Retiring still: its munmap has returned, the chunk map does not know yet.
+  const { map } = contextOf(mmapper)
+  map.change({ start: first, limit: first + 1 }, () => RETIRING)
+  const done = { Done: first, Asked: first + 1, Outcome: 0, IsPlain: 1 }
+  breakOff(mmapper.handle.memory, { Kind: Journal.Unmap, Start: first, Limit: first + 1, ...done })
   assert.is(mmapper.stats().recoveries, 1)
   assert.equal(other.audit(), [])
   assert.equal(mmapper.audit(), [])

@@ -2,7 +2,7 @@
 import { MmapAnnotation, MmapProtection, type Mmapper, type SharedHeap } from '../../lib/index.js'
 import { BYTES_IN_CHUNK, PAGES_PER_CHUNK } from '../support/support.js'
 
-export const WINDOW = 12
+export const WINDOW = 6
 const CHUNK = BYTES_IN_CHUNK
 const PAGES = PAGES_PER_CHUNK
 const NAMED = { annotation: MmapAnnotation.test('repair.test.ts', 1) }
@@ -52,7 +52,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'map a reservation': { run: all },
   'map chunk by chunk': {
     run: (mmapper, start) => {
-      for (let chunk = 0; chunk < WINDOW; chunk++) mmapper.ensureMapped(start + chunk * CHUNK, PAGES)
+      for (let chunk = 0; chunk < 4; chunk++) mmapper.ensureMapped(start + chunk * CHUNK, PAGES)
     },
   },
   'map over several runs': {
@@ -110,7 +110,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'decommit chunk by chunk': {
     setUp: (mmapper, start) => mmapper.ensureMapped(start, WINDOW * PAGES),
     run: (mmapper, start) => {
-      for (let chunk = 0; chunk < WINDOW; chunk++) mmapper.decommit(start + chunk * CHUNK, PAGES)
+      for (let chunk = 0; chunk < 4; chunk++) mmapper.decommit(start + chunk * CHUNK, PAGES)
     },
   },
   'decommit chunks with different pages': {
@@ -145,8 +145,8 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   'commit and decommit in a shared heap chunk by chunk': {
     prepare: mmapper => mmapper.reserveSharedHeap(8 * CHUNK),
     run: (_, __, heap) => {
-      for (let chunk = 0; chunk < 6; chunk++) (heap as SharedHeap).commit(chunk * CHUNK, CHUNK)
-      for (let chunk = 1; chunk < 4; chunk++) (heap as SharedHeap).decommit(chunk * CHUNK, CHUNK)
+      for (let chunk = 0; chunk < 2; chunk++) (heap as SharedHeap).commit(chunk * CHUNK, CHUNK)
+      for (let chunk = 0; chunk < 2; chunk++) (heap as SharedHeap).decommit(chunk * CHUNK, CHUNK)
     },
   },
   'decommit in a heap without guard': {

@@ -1,20 +1,23 @@
-/** Attaches, and stops for ever before or after the given real system call of a scenario. */
+/**
+ * Attaches, and stops for ever after a given store into the journal. The system calls are the C library's own, so what
+ * the journal says there is all that has happened: a thread that is terminated can stop at no other place.
+ */
 import { parentPort, workerData } from 'node:worker_threads'
-import { ChunkStateMmapper, libcSyscalls, type MmapperHandle, type Syscalls } from '../../lib/index.js'
+import { ChunkStateMmapper, type MmapperHandle } from '../../lib/index.js'
+import { SharedLayout } from '../../lib/shared_state/layout.js'
 import { SCENARIOS } from './repair_scenarios.js'
 
 export interface Death {
   readonly handle: MmapperHandle
   readonly scenario: string
   readonly start: number
-  /** System calls to make before the one in question. */
-  readonly calls: number
-  readonly when: 'before' | 'after'
+  /** Stores to make before the one after which it stops. */
+  readonly stores: number
   /** [0] set to 1 when it has stopped, to 2 when it came to the end. */
   readonly flag: SharedArrayBuffer
 }
 
-const { handle, scenario, start, calls, when, flag } = workerData as Death
+const { handle, scenario, start, stores, flag } = workerData as Death
 const flags = new Int32Array(flag)
 let left = Number.POSITIVE_INFINITY
 
@@ -24,24 +27,27 @@ function stop(): void {
   Atomics.wait(flags, 1, 0)
 }
 
-function stopping(name: keyof Syscalls, call: (...args: never[]) => number): (...args: never[]) => number {
-  if (name === 'sysconf') return call
-  return (...args) => {
-    const isNow = left-- === 0
-    if (isNow && when === 'before') stop()
-    const result = call(...args)
-    if (isNow) stop()
-    return result
-  }
+/** A journal that stops the thread after a store. */
+function stopping(journal: Float64Array): Float64Array {
+  return new Proxy(journal, {
+    get: (fields, index) => Reflect.get(fields, index, fields),
+    set(fields, index, value) {
+      Reflect.set(fields, index, value, fields)
+      if (left-- === 0) stop()
+      return true
+    },
+  })
 }
 
-const syscalls = Object.fromEntries(
-  Object.entries(libcSyscalls()).map(([name, call]) => [name, stopping(name as keyof Syscalls, call)]),
-) as unknown as Syscalls
-const mmapper = ChunkStateMmapper.attach(handle, { syscalls })
+const open = SharedLayout.open
+SharedLayout.open = memory => {
+  const layout = open.call(SharedLayout, memory)!
+  return Object.assign(layout, { journal: stopping(layout.journal) })
+}
+const mmapper = ChunkStateMmapper.attach(handle)
 const { prepare, run } = SCENARIOS[scenario]!
 const prepared = prepare?.(mmapper, start)
-left = calls
+left = stores
 run(mmapper, start, prepared)
 left = Number.POSITIVE_INFINITY
 Atomics.store(flags, 0, 2)

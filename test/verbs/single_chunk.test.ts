@@ -13,7 +13,8 @@ import {
 } from '../../lib/index.js'
 import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
-import { decommitChunk, mapChunk } from '../../lib/verbs/single_chunk.js'
+import { decommitChunk } from '../../lib/verbs/decommit.js'
+import { mapChunk } from '../../lib/verbs/ensure_mapped.js'
 import { CHUNK, countingSyscalls, PAGES, WINDOW } from '../support/os_tools.js'
 
 const FIRST = WINDOW / CHUNK

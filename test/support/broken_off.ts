@@ -1,0 +1,19 @@
+/** A mapper's shared memory as a thread left it that died inside a call. */
+import * as Journal from '../../lib/shared_state/journal.js'
+import { SharedLayout } from '../../lib/shared_state/layout.js'
+import * as Word from '../../lib/shared_state/word.js'
+
+type Field = Exclude<keyof typeof Journal, 'FIELDS'>
+
+/** Stores fields of the journal, and gives the lock to a thread that is dead. */
+export function breakOff(memory: SharedArrayBuffer, fields: Partial<Record<Field, number>>): SharedLayout {
+  const layout = SharedLayout.open(memory)!
+  const indices: Record<string, number> = { ...Journal }
+  for (const [field, value] of Object.entries(fields)) layout.journal[indices[field]!] = value
+  const dead = 100
+  layout.threadIds[dead] = 2 ** 29
+  layout.threadStarts[dead] = 1
+  layout.words[Word.ThreadLimit] = dead + 1
+  layout.words[Word.Lock] = dead + 1
+  return layout
+}
