@@ -25,3 +25,5 @@ export const Mprotect = 18
 export const Madvise = 19
 export const Prctl = 20
 export const Mincore = 21
+/** A random number that tells this mapper from others; a whole one, not 0. */
+export const Identity = 30

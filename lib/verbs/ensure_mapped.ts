@@ -7,10 +7,10 @@
  * one run undoes those before it.
  */
 
+import type { MapOptions } from '../base/options.js'
 import { HugePageSupport, MmapProtection, MmapStrategy, protectionCode } from '../base/policy.js'
 import { NO_ACCESS } from '../base/protections.js'
 import { type ByteRange, type ChunkRange, partOf } from '../base/range.js'
-import type { MapOptions } from '../base/validate.js'
 import {
   annotationOf,
   HUGE,

@@ -4,10 +4,9 @@
  */
 
 import { invalidArgType, outOfRange } from '../base/errors.js'
-import type { SharedHeapHandle } from '../base/handle.js'
+import type { SharedHeapOptions } from '../base/options.js'
 import { HugePageSupport, MmapProtection, MmapStrategy, protectionCode } from '../base/policy.js'
 import { BYTES_IN_PAGE, formatAddress, formatBytes } from '../base/range.js'
-import type { SharedHeapOptions } from '../base/validate.js'
 import { HUGE, LENT, QUARANTINED, SOFT, withAnnotation, withState } from '../chunks/entry.js'
 import { addressOf, longestBuffer } from '../os/libc.js'
 import * as Intent from '../shared_state/intent.js'
@@ -20,50 +19,77 @@ import { unmapHeld } from './unmap.js'
 
 const READ_WRITE = protectionCode(MmapProtection.ReadWrite)
 
+/** Where a heap lies: in the engine's buffer, and in the address space. */
+export interface HeapPlace {
+  readonly buffer: SharedArrayBuffer
+  readonly byteOffset: number
+  readonly start: number
+  readonly bytes: number
+}
+
 /** @internal Makes the buffer of a heap, within what this runtime allows, and finds the heap's place in it. */
-export function placeHeap(context: Context, bytes: number): SharedHeapHandle {
+export function placeHeap(context: Context, bytes: number): HeapPlace {
   const { bytesInChunk, mappableBytes } = context.geometry
-  const most = Math.floor((Math.min(longestBuffer(), mappableBytes) - BYTES_IN_PAGE) / bytesInChunk - 1)
-  if (typeof bytes !== 'number') throw invalidArgType('bytes', 'a number', bytes)
-  if (!(Number.isSafeInteger(bytes) && bytes >= 1 && bytes <= most * bytesInChunk)) {
-    const limit = formatBytes(most * bytesInChunk)
-    throw outOfRange(
-      'bytes',
-      `an integer, 1 to ${most * bytesInChunk} (${limit}: what this runtime allows)`,
-      bytes,
-    )
-  }
+  checkSize(bytes, bytesInChunk, mappableBytes)
   const size = Math.ceil(bytes / bytesInChunk) * bytesInChunk
-  const buffer = makeBuffer(size + bytesInChunk + BYTES_IN_PAGE)
+  const buffer = makeBuffer(size, bytesInChunk)
   const base = addressOf(new Uint8Array(buffer, 0, 1))
   const start = Math.ceil((base + BYTES_IN_PAGE) / bytesInChunk) * bytesInChunk
   if (start + size > mappableBytes) {
     const cause = `it must lie below 2 ** ${context.geometry.logMappableBytes}; the engine placed it at ${formatAddress(start)}`
     throw outOfRange('bytes', `such that ${cause}`, bytes)
   }
-  return { kind: 'shared-heap', buffer, byteOffset: start - base, start, bytes: size }
+  return { buffer, byteOffset: start - base, start, bytes: size }
 }
 
-/** The largest buffer that the engine makes, found by halving. */
+/** Bytes that a heap may have at most: there must be room for the slack before and after. */
+function checkSize(bytes: unknown, bytesInChunk: number, mappableBytes: number): void {
+  const longest = longestBuffer()
+  const most =
+    Math.floor((Math.min(longest, mappableBytes) - BYTES_IN_PAGE) / bytesInChunk - 1) * bytesInChunk
+  if (typeof bytes !== 'number') throw invalidArgType('bytes', 'a number', bytes)
+  if (Number.isSafeInteger(bytes) && bytes >= 1 && bytes <= most) return
+  const newer = longest < 2 ** 40 && bytes > most && bytes <= mappableBytes ? `. ${LONGER_BUFFERS}` : ''
+  const limit = longest < mappableBytes ? 'what this runtime allows' : 'what the mapper manages'
+  throw outOfRange('bytes', `an integer, 1 to ${most} (${formatBytes(most)}: ${limit})${newer}`, bytes)
+}
+
+const LONGER_BUFFERS = 'Node 22 and newer allow buffers as large as the address space'
+/** Steps of halving after the first size that works: within 2 %. */
+const REFINEMENTS = 6
+
+/** The largest buffer that the engine makes now, found by halving. */
 function largestBelow(bytes: number): number {
-  for (let size = 2 ** Math.floor(Math.log2(bytes)); size >= BYTES_IN_PAGE; size /= 2) {
+  const fits = (size: number): boolean => {
     try {
-      return new SharedArrayBuffer(0, { maxByteLength: size }).maxByteLength
-    } catch {}
+      return new SharedArrayBuffer(0, { maxByteLength: size }).maxByteLength === size
+    } catch {
+      return false
+    }
   }
-  return 0
+  let found = 2 ** Math.floor(Math.log2(bytes))
+  while (found >= BYTES_IN_PAGE && !fits(found)) found /= 2
+  if (found < BYTES_IN_PAGE) return 0
+  for (let step = found / 2, left = REFINEMENTS; left > 0 && step >= BYTES_IN_PAGE; step /= 2, left--) {
+    if (found + step < bytes && fits(found + step)) found += step
+  }
+  return found
 }
 
-function makeBuffer(bytes: number): SharedArrayBuffer {
+/** The slack of a heap is a page before it, and what aligning it takes. */
+function makeBuffer(heapBytes: number, bytesInChunk: number): SharedArrayBuffer {
+  const slack = bytesInChunk + BYTES_IN_PAGE
+  const bytes = heapBytes + slack
   try {
     const buffer = new SharedArrayBuffer(0, { maxByteLength: bytes })
     buffer.grow(bytes)
     return buffer
   } catch (cause) {
+    const most = Math.max(0, Math.floor((largestBelow(bytes) - slack) / bytesInChunk)) * bytesInChunk
     throw Object.assign(
       new RangeError(
-        `Cannot reserve a shared heap: the engine refused a buffer of ${formatBytes(bytes)}. What it allows now ` +
-          `is about ${formatBytes(largestBelow(bytes))}. Ask for less, or see vm.overcommit_memory and ulimit -v`,
+        `Cannot reserve a shared heap: the engine refused a buffer of ${formatBytes(bytes)}. What it allows now is a ` +
+          `heap of about ${formatBytes(most)} (${most} bytes). Ask for less, or see vm.overcommit_memory and ulimit -v`,
         { cause },
       ),
       { code: 'ERR_OUT_OF_RANGE' },
@@ -72,11 +98,7 @@ function makeBuffer(bytes: number): SharedArrayBuffer {
 }
 
 /** @internal Takes the pages over and records them; the heap's number. */
-export function lend(
-  context: Context,
-  { start, bytes }: SharedHeapHandle,
-  options: SharedHeapOptions,
-): number {
+export function lend(context: Context, { start, bytes }: HeapPlace, options: SharedHeapOptions): number {
   const { map, os, heaps, geometry } = context
   const { annotation, hugePage, guard = true } = options
   const first = start / geometry.bytesInChunk

@@ -3,9 +3,9 @@
  */
 
 import type { MmapError } from '../base/errors.js'
+import type { MapOptions } from '../base/options.js'
 import { HugePageSupport, MapState, MmapStrategy } from '../base/policy.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
-import type { MapOptions } from '../base/validate.js'
 import { HUGE, QUARANTINED, SOFT, STATE_MASK, UNMAPPED, withAnnotation, withState } from '../chunks/entry.js'
 import type { Diagnosis } from '../os/diagnosis.js'
 import * as Intent from '../shared_state/intent.js'

@@ -9,9 +9,9 @@
  * room: their states are then single words of the chunk map.
  */
 
+import type { MapOptions } from '../base/options.js'
 import { MmapStrategy } from '../base/policy.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
-import type { MapOptions } from '../base/validate.js'
 import { HUGE } from '../chunks/entry.js'
 import type { Diagnosis } from '../os/diagnosis.js'
 import { readMaps } from '../os/proc.js'

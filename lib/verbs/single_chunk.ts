@@ -16,9 +16,9 @@
  * lock is free: the general way is taken. A system call that fails is left to it as well, in the middle.
  */
 
+import type { MapOptions } from '../base/options.js'
 import { HugePageSupport, MmapProtection, MmapStrategy, protectionCode } from '../base/policy.js'
 import { MIXED, NO_ACCESS } from '../base/protections.js'
-import type { MapOptions } from '../base/validate.js'
 import {
   annotationOf,
   FOREIGN,
