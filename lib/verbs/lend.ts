@@ -49,9 +49,18 @@ function checkSize(bytes: unknown, bytesInChunk: number, mappableBytes: number):
     Math.floor((Math.min(longest, mappableBytes) - BYTES_IN_PAGE) / bytesInChunk - 1) * bytesInChunk
   if (typeof bytes !== 'number') throw invalidArgType('bytes', 'a number', bytes)
   if (Number.isSafeInteger(bytes) && bytes >= 1 && bytes <= most) return
-  const newer = longest < 2 ** 40 && bytes > most && bytes <= mappableBytes ? `. ${LONGER_BUFFERS}` : ''
-  const limit = longest < mappableBytes ? 'what this runtime allows' : 'what the mapper manages'
-  throw outOfRange('bytes', `an integer, 1 to ${most} (${formatBytes(most)}: ${limit})${newer}`, bytes)
+  let hint = ''
+  if (bytes > most)
+    hint = longest < mappableBytes ? `. ${LONGER_BUFFERS}` : `. ${free(mappableBytes, bytesInChunk)}`
+  const limit = `${formatBytes(most)}: what this runtime allows`
+  throw outOfRange('bytes', `an integer, 1 to ${most} (${limit})${hint}`, bytes)
+}
+
+/** What can really be had now: address space is used up, and limited, by more than the mapper. */
+function free(below: number, bytesInChunk: number): string {
+  const slack = bytesInChunk + BYTES_IN_PAGE
+  const most = Math.max(0, Math.floor((largestBelow(below) - slack) / bytesInChunk)) * bytesInChunk
+  return `The engine allows now a heap of about ${formatBytes(most)} (${most} bytes)`
 }
 
 const LONGER_BUFFERS = 'Node 22 and newer allow buffers as large as the address space'
@@ -78,18 +87,16 @@ function largestBelow(bytes: number): number {
 
 /** The slack of a heap is a page before it, and what aligning it takes. */
 function makeBuffer(heapBytes: number, bytesInChunk: number): SharedArrayBuffer {
-  const slack = bytesInChunk + BYTES_IN_PAGE
-  const bytes = heapBytes + slack
+  const bytes = heapBytes + bytesInChunk + BYTES_IN_PAGE
   try {
     const buffer = new SharedArrayBuffer(0, { maxByteLength: bytes })
     buffer.grow(bytes)
     return buffer
   } catch (cause) {
-    const most = Math.max(0, Math.floor((largestBelow(bytes) - slack) / bytesInChunk)) * bytesInChunk
     throw Object.assign(
       new RangeError(
-        `Cannot reserve a shared heap: the engine refused a buffer of ${formatBytes(bytes)}. What it allows now is a ` +
-          `heap of about ${formatBytes(most)} (${most} bytes). Ask for less, or see vm.overcommit_memory and ulimit -v`,
+        `Cannot reserve a shared heap: the engine refused a buffer of ${formatBytes(bytes)}. ` +
+          `${free(bytes, bytesInChunk)}. Ask for less, or see vm.overcommit_memory and ulimit -v`,
         { cause },
       ),
       { code: 'ERR_OUT_OF_RANGE' },
