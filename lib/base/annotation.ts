@@ -3,7 +3,7 @@
  * `/proc/self/maps` where it can (prctl(2), PR_SET_VMA_ANON_NAME, Linux 5.17 with CONFIG_ANON_VMA_NAME)
  * and kept by the mapper itself everywhere.
  */
-import { invalidArgType, outOfRange } from './errors.js'
+import { illegalConstructor, invalidArgType, outOfRange } from './errors.js'
 
 /** The kernel's buffer is 80 bytes with the final NUL. */
 export const BYTES_IN_ANNOTATION = 79
@@ -23,6 +23,9 @@ function checkPart(name: string, value: unknown): string {
 /** Set by the class: a class that names itself would have another name in the bundle. */
 let make: (kind: string, ...parts: string[]) => MmapAnnotation
 
+/** Only this file has it: `new` elsewhere is refused, whatever it is given. */
+const MAKE = Symbol('make')
+
 /** A name for memory. Immutable; make one and keep it rather than one per call. */
 export class MmapAnnotation {
   /** As the kernel gets it: cleaned and cut to 79 bytes. */
@@ -31,10 +34,14 @@ export class MmapAnnotation {
   readonly #isMade = true
 
   static {
-    make = (kind, ...parts) => new this(kind, ...parts)
+    make = (kind, ...parts) => new this(MAKE, kind, ...parts)
   }
 
-  private constructor(kind: string, ...parts: string[]) {
+  private constructor(key: symbol, kind: string, ...parts: string[]) {
+    if (key !== MAKE) {
+      const makers = 'MmapAnnotation.space, .sideMeta, .test and .misc make one'
+      throw illegalConstructor('MmapAnnotation', makers)
+    }
     this.name = clean([PREFIX, kind, ...parts].join(':'))
     Object.freeze(this)
   }

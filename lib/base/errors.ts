@@ -48,13 +48,13 @@ export interface MmapErrorDetails {
   readonly annotation: string | undefined
   readonly reason: MmapErrorReason
   readonly advice: string
+  /** See `MmapError.partial`. */
   readonly partial?: ByteRange | undefined
   readonly cause?: unknown
 }
 
 /**
- * The OS (or the mapper's own `maxMappedBytes`) refused. Nothing has changed, unless `partial` is there:
- * then undoing failed too, `partial` says which range was done, and the chunk map states what the OS holds.
+ * The OS (or the mapper's own `maxMappedBytes`) refused. Nothing has changed, unless `partial` is there.
  */
 export class MmapError extends Error {
   /** The errno's name, e.g. `ENOMEM`. */
@@ -67,6 +67,10 @@ export class MmapError extends Error {
   readonly bytes: number
   readonly annotation: string | undefined
   readonly reason: MmapErrorReason
+  /**
+   * What was done before the refusal and could not be undone (or, where the call had reserved something, released).
+   * The chunk map states what the OS holds there, so repeating the call is safe.
+   */
   declare readonly partial?: ByteRange
 
   constructor(details: MmapErrorDetails) {
@@ -76,7 +80,10 @@ export class MmapError extends Error {
     // The mapper's own limit is no failure of the system call that it kept from being made.
     const what =
       reason === 'mapper-limit' ? `${code} (${reason})` : `${syscall} failed with ${code} (${reason})`
-    const done = partial === undefined ? '' : ` Done and not undone: ${formatRange(partial)}.`
+    const done =
+      partial === undefined
+        ? ''
+        : ` Done and not undone: ${formatRange(partial)}; the chunk map says so, and repeating the call is safe.`
     super(
       `Cannot ${action} ${where}${name}: ${what}. ${advice}${done}`,
       details.cause === undefined ? undefined : { cause: details.cause },
@@ -147,12 +154,32 @@ function withCode<E extends Error>(error: E, code: string): E & { code: string }
   return Object.assign(error, { code })
 }
 
+/** Strings longer than that are cut in messages. */
+const LONGEST_STRING = 60
+
+function cut(text: string): string {
+  return text.length <= LONGEST_STRING ? text : `${text.slice(0, LONGEST_STRING)}…`
+}
+
 function describe(value: unknown): string {
   if (typeof value === 'bigint') return `${value}n`
-  if (typeof value === 'string') return `'${value}'`
-  if (typeof value === 'number') return Number.isSafeInteger(value) ? `${value}` : String(value)
+  if (typeof value === 'string') return `'${cut(value)}'`
+  if (typeof value === 'number') return Object.is(value, -0) ? '-0' : String(value)
+  if (typeof value === 'function') return nameOf(value) ?? 'anonymous'
   if (value === null || typeof value !== 'object') return String(value)
-  return value.constructor?.name === undefined ? 'an object' : `an instance of ${value.constructor.name}`
+  const name = nameOf(value, 'constructor')
+  return name === undefined ? 'an object' : `an instance of ${name}`
+}
+
+/** A name for people. The object is somebody's: it may have any `constructor`, and none that can be read. */
+function nameOf(value: object, of?: 'constructor'): string | undefined {
+  try {
+    const named = of === undefined ? value : (value as Record<string, unknown>)[of]
+    const { name } = named as { name?: unknown }
+    return typeof name === 'string' && name !== '' ? cut(name) : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** As Node does: `type string ('1024')`, `undefined`, `an instance of Map`. */
@@ -185,5 +212,45 @@ export function invalidArgValue(name: string, expected: string, value: unknown):
   return withCode(
     new TypeError(`The argument "${name}" must be ${expected}. Received ${describe(value)}`),
     'ERR_INVALID_ARG_VALUE',
+  )
+}
+
+/** @internal An option that the call does not take. */
+export function unknownOption(key: string, advice: string): TypeError {
+  return withCode(new TypeError(`Unknown option "${cut(key)}"${advice}`), 'ERR_INVALID_ARG_VALUE')
+}
+
+/** @internal What was given to `attach` is no handle, or none that can be used here. */
+export function invalidHandle(what: string, cause: string, source: string, value: unknown): TypeError {
+  return withCode(
+    new TypeError(
+      `Cannot attach: the "handle" argument is no usable handle of a ${what}: ${cause}. Give ${source}, as it is ` +
+        `or by workerData or postMessage. Received ${describeWithType(value)}`,
+    ),
+    'ERR_INVALID_ARG_TYPE',
+  )
+}
+
+/** @internal A heap is to be attached with a mapper that does not manage its pages. */
+export function otherMapper(): TypeError {
+  return withCode(
+    new TypeError(
+      'Cannot attach: the heap belongs to another mapper. Give as "mmapper" the mapper that reserved it, or in another ' +
+        'thread ChunkStateMmapper.attach(handle) with the handle of that mapper',
+    ),
+    'ERR_INVALID_ARG_VALUE',
+  )
+}
+
+/** @internal `new` where objects are made by methods. */
+export function illegalConstructor(name: string, makers: string): TypeError {
+  return withCode(new TypeError(`Cannot construct ${name} with new: ${makers}`), 'ERR_ILLEGAL_CONSTRUCTOR')
+}
+
+/** @internal */
+export function disposedError(what: 'mapper' | 'shared heap' = 'mapper'): MmapperError {
+  return new MmapperError(
+    'ERR_MMAPPER_DISPOSED',
+    `Cannot use a ${what} after it was disposed. Make a new one`,
   )
 }

@@ -1,6 +1,6 @@
 /**
- * The closed sets of the public contract. Values are the strings
- * themselves, so they read well in logs and cross `postMessage`.
+ * The closed sets of the public contract. Values are the strings themselves, so they read well in logs and cross
+ * `postMessage`. The sets are frozen: the door checks by them.
  */
 import { NO_ACCESS, READ, READ_EXEC, READ_WRITE, READ_WRITE_EXEC } from './protections.js'
 
@@ -81,3 +81,5 @@ export const MemoryAdvice = {
   DoFork: 'DoFork',
 } as const
 export type MemoryAdvice = (typeof MemoryAdvice)[keyof typeof MemoryAdvice]
+
+for (const set of [MapState, MmapProtection, HugePageSupport, MemoryAdvice]) Object.freeze(set)

@@ -20,27 +20,28 @@
  */
 
 import { MmapAnnotation } from '../base/annotation.js'
-import { invalidArgType, outOfRange } from '../base/errors.js'
-import type { AnyMapper, SharedHeapHandle } from '../base/handle.js'
-import { HugePageSupport, MapState, MemoryAdvice, MmapProtection, protectionOf } from '../base/policy.js'
-import { type ChunkRange, formatAddress, formatBytes } from '../base/range.js'
 import {
-  checkInteger,
-  checkMapOptions,
-  checkMember,
-  type MapOptions,
-  type SharedHeapOptions,
-} from '../base/validate.js'
+  disposedError,
+  illegalConstructor,
+  invalidArgType,
+  MapStateError,
+  otherMapper,
+  outOfRange,
+} from '../base/errors.js'
+import { type AnyMapper, badHandle, readHandle, type SharedHeapHandle, sharedLength } from '../base/handle.js'
+import { checkMapOptions, checkMember, type MapOptions, type SharedHeapOptions } from '../base/options.js'
+import { HugePageSupport, MapState, MemoryAdvice, MmapProtection, protectionOf } from '../base/policy.js'
+import { type ChunkRange, formatAddress, formatBytes, formatRange } from '../base/range.js'
 import { annotationOf, HUGE, stateName } from '../chunks/entry.js'
 import { addressOf } from '../os/libc.js'
 import { type Context, contextOf } from '../transition/context.js'
 import { transition } from '../transition/frame.js'
-import { disposedError, stateError } from '../transition/refusal.js'
+import { stateError } from '../transition/refusal.js'
 import { sweepDeadThreads } from '../transition/sweep.js'
 import { advise } from '../verbs/advise.js'
 import { decommit } from '../verbs/decommit.js'
 import { ensureMapped } from '../verbs/ensure_mapped.js'
-import { endHeap, lend, placeHeap } from '../verbs/lend.js'
+import { endHeap, type HeapPlace, lend, placeHeap } from '../verbs/lend.js'
 import { protect } from '../verbs/protect.js'
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom')
@@ -50,17 +51,23 @@ const INSPECT = Symbol.for('nodejs.util.inspect.custom')
  * that it stays a plain Uint8Array or buffer; access to elements is as fast as without (measured).
  */
 function printAs<T extends object>(object: T, text: () => string): T {
-  return Object.defineProperty(object, INSPECT, { value: text, configurable: true })
+  // Refused where the object is frozen: then it prints as it does.
+  Reflect.defineProperty(object, INSPECT, { value: text, configurable: true })
+  return object
 }
 
 /** Set by the class: a class that names itself would have another name in the bundle. */
 let make: (
   context: Context,
   heap: number,
-  place: SharedHeapHandle,
+  place: HeapPlace,
   options: MapOptions,
   isReserver: boolean,
 ) => SharedHeap
+
+/** Only this file has it: `new` elsewhere is refused, whatever it is given. */
+const MAKE = Symbol('make')
+const HANDLE_FIELDS = ['mapper', 'buffer', 'byteOffset', 'start', 'bytes'] as const
 
 export class SharedHeap {
   /** Post it to any worker. Its length is fixed. */
@@ -79,16 +86,20 @@ export class SharedHeap {
   #isDisposed = false
 
   static {
-    make = (...parts) => new this(...parts)
+    make = (...parts) => new this(MAKE, ...parts)
   }
 
   private constructor(
+    key: symbol,
     context: Context,
     heap: number,
-    place: SharedHeapHandle,
+    place: HeapPlace,
     options: MapOptions,
     isReserver: boolean,
   ) {
+    if (key !== MAKE) {
+      throw illegalConstructor('SharedHeap', 'mmapper.reserveSharedHeap and SharedHeap.attach make one')
+    }
     this.buffer = printAs(place.buffer, () => `[buffer of ${this}]`)
     this.byteOffset = place.byteOffset
     this.start = place.start
@@ -106,20 +117,18 @@ export class SharedHeap {
 
   /**
    * The same heap in another thread, whose mapper is attached to the same memory.
-   * @throws {MmapperError} `ERR_MMAPPER_DISPOSED`: the heap is disposed
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: no handle; `ERR_INVALID_ARG_VALUE`: the heap is another mapper's
+   * @throws {MmapperError} `ERR_MMAPPER_DISPOSED`: the heap is disposed, or the mapper
    */
   static attach(mmapper: AnyMapper, handle: SharedHeapHandle): SharedHeap {
     const context = contextOf(mmapper)
-    const place = checkHandle(handle, context.geometry.bytesInChunk)
-    const { buffer, byteOffset, start, bytes } = place
-    if (addressOf(new Uint8Array(buffer, 0, 1)) + byteOffset !== start) {
-      throw invalidArgType('handle', 'a handle of this very process', handle)
-    }
+    const place = checkHandle(handle, context)
+    const { start, bytes } = place
     const first = start / context.geometry.bytesInChunk
     const range = { start: first, limit: first + bytes / context.geometry.bytesInChunk }
     return transition(context, () => {
       const heap = context.heaps.find(range)
-      if (heap < 0) throw disposedError('shared heap')
+      if (heap < 0) throw noHeapAt(context, range, handle)
       context.heaps.hold(heap, context.slot)
       return make(context, heap, place, optionsOf(context, heap), false)
     })
@@ -128,8 +137,9 @@ export class SharedHeap {
   /** For `SharedHeap.attach` in another thread. */
   get handle(): SharedHeapHandle {
     const { buffer, byteOffset, start, bytes } = this
+    const mapper = this.#context.layout.identity
     return printAs(
-      { kind: 'shared-heap', buffer, byteOffset, start, bytes } as const,
+      { kind: 'shared-heap', mapper, buffer, byteOffset, start, bytes } as const,
       () => `[handle of ${this}]`,
     )
   }
@@ -140,9 +150,10 @@ export class SharedHeap {
    * @throws {MmapError} `ENOMEM`
    */
   commit(offset: number, bytes: number, options?: MapOptions): void {
+    // First: getters of options may do anything, dispose this heap too.
+    const checked = options === undefined ? this.#options : this.#withDefaults(checkMapOptions(options))
     const context = this.#live()
     this.#check(offset, bytes)
-    const checked = options === undefined ? this.#options : this.#withDefaults(checkMapOptions(options))
     const { bytesInChunk } = context.geometry
     const first = this.#range.start + Math.floor(offset / bytesInChunk)
     const limit = this.#range.start + Math.ceil((offset + bytes) / bytesInChunk)
@@ -197,9 +208,9 @@ export class SharedHeap {
    */
   bytesView(offset = 0, length?: number): Uint8Array<SharedArrayBuffer> {
     this.#live()
-    checkInteger('offset', offset, 0, this.bytes - 1)
+    this.#checkOffset(offset)
     const bytes = length === undefined ? this.bytes - offset : length
-    checkInteger('length', bytes, 1, this.bytes - offset)
+    this.#checkBytes(offset, bytes, 'length')
     const view = new Uint8Array(this.buffer, this.byteOffset + offset, bytes)
     return printAs(view, () => `[${formatBytes(bytes)} at ${formatBytes(offset)} of ${this}]`)
   }
@@ -264,7 +275,19 @@ export class SharedHeap {
 
   /** What to report of a verb's error: if another thread ended the heap meanwhile, that. */
   #cause(error: unknown): unknown {
-    return this.#isDisposed || this.#isEnded() ? disposedError('shared heap') : error
+    if (this.#isDisposed || this.#isEnded()) return disposedError('shared heap')
+    if (error instanceof MapStateError) this.#nameOffset(error)
+    return error
+  }
+
+  /** The verbs know addresses; the caller spoke of offsets. */
+  #nameOffset(error: MapStateError): void {
+    const where = formatRange(error)
+    const named = `${where}, offset ${error.start - this.start} of the heap`
+    // Before the message changes: some engines write the stack when it is first read.
+    const { stack } = error
+    error.message = error.message.replace(where, named)
+    error.stack = stack?.replace(where, named) ?? ''
   }
 
   #withDefaults({ hugePage, protection, annotation }: MapOptions): MapOptions {
@@ -277,8 +300,23 @@ export class SharedHeap {
   }
 
   #check(offset: number, bytes: number): void {
-    checkInteger('offset', offset, 0, this.bytes - 1)
-    checkInteger('bytes', bytes, 1, this.bytes - offset)
+    this.#checkOffset(offset)
+    this.#checkBytes(offset, bytes, 'bytes')
+  }
+
+  #checkOffset(offset: number): void {
+    if (typeof offset !== 'number') throw invalidArgType('offset', 'a number', offset)
+    if (Number.isInteger(offset) && offset >= 0 && offset < this.bytes) return
+    const heap = `the heap has ${this.bytes} bytes (${formatBytes(this.bytes)})`
+    throw outOfRange('offset', `an integer, 0 to ${this.bytes - 1}: ${heap}`, offset)
+  }
+
+  #checkBytes(offset: number, bytes: number, name: string): void {
+    if (typeof bytes !== 'number') throw invalidArgType(name, 'a number', bytes)
+    const most = this.bytes - offset
+    if (Number.isInteger(bytes) && bytes >= 1 && bytes <= most) return
+    const heap = bytes > most ? `: the range ends beyond the heap (${formatBytes(this.bytes)})` : ''
+    throw outOfRange(name, `an integer, 1 to ${most} from offset ${offset}${heap}`, bytes)
   }
 
   /** `unmap` on the heap's addresses gave pages back to the engine: they are occupied, and no longer the mapper's. */
@@ -301,7 +339,10 @@ export class SharedHeap {
     const isWhole = (size: number): boolean => Math.floor(size / unit) * unit === size
     if (isWhole(offset) && isWhole(bytes)) return
     const [name, value] = isWhole(offset) ? ['bytes', bytes] : ['offset', offset]
-    throw outOfRange(name, `a multiple of ${unit} (${formatBytes(unit)})`, value)
+    const first = Math.ceil(offset / unit) * unit
+    const whole = Math.floor((offset + bytes) / unit) * unit - first
+    const inside = whole > 0 ? `; the largest such range in this one is offset ${first}, bytes ${whole}` : ''
+    throw outOfRange(name, `a multiple of ${unit} (${formatBytes(unit)})${inside}`, value)
   }
 }
 
@@ -317,21 +358,34 @@ function optionsOf({ heaps, map }: Context, heap: number): MapOptions {
 }
 
 /** A checked copy, so that each field is read once. */
-function checkHandle(handle: SharedHeapHandle, bytesInChunk: number): SharedHeapHandle {
-  if (typeof handle !== 'object' || handle === null)
-    throw invalidArgType('handle', "a SharedHeap's handle", handle)
-  const { kind, buffer, byteOffset, start, bytes } = handle
-  const isHandle =
-    kind === 'shared-heap' &&
-    buffer instanceof SharedArrayBuffer &&
-    [byteOffset, start, bytes].every(Number.isSafeInteger) &&
-    byteOffset >= 0 &&
-    bytes > 0 &&
-    bytes % bytesInChunk === 0 &&
-    start % bytesInChunk === 0 &&
-    byteOffset + bytes <= buffer.byteLength
-  if (!isHandle) throw invalidArgType('handle', "a SharedHeap's handle", handle)
-  return { kind, buffer, byteOffset, start, bytes }
+function checkHandle(handle: SharedHeapHandle, { geometry, layout }: Context): HeapPlace {
+  const refuse = (cause: string): TypeError => badHandle('shared-heap', cause, handle)
+  const fields = readHandle<SharedHeapHandle>('shared-heap', handle, HANDLE_FIELDS)
+  for (const name of ['mapper', 'byteOffset', 'start', 'bytes'] as const) {
+    if (!Number.isSafeInteger(fields[name])) throw refuse(`its ${name} is no integer`)
+  }
+  const length = sharedLength(fields.buffer)
+  if (length === undefined) throw refuse('its buffer is no SharedArrayBuffer')
+  const { mapper, buffer, byteOffset, start, bytes } = fields as SharedHeapHandle
+  if (mapper !== layout.identity) throw otherMapper()
+  const { bytesInChunk } = geometry
+  if (bytes < 1 || bytes % bytesInChunk !== 0 || start % bytesInChunk !== 0)
+    throw refuse(`${formatBytes(bytes)} at ${formatAddress(start)} are no whole chunks`)
+  if (byteOffset < 0 || byteOffset + bytes > length)
+    throw refuse(
+      `${formatBytes(bytes)} at offset ${byteOffset} do not lie in its buffer of ${formatBytes(length)}`,
+    )
+  const actual = addressOf(new Uint8Array(buffer, 0, 1)) + byteOffset
+  if (actual !== start)
+    throw refuse(`its heap is at ${formatAddress(actual)}, and not at ${formatAddress(start)} as it says`)
+  return { buffer, byteOffset, start, bytes }
+}
+
+/** A buffer holds one heap: what overlaps another one's range was never a heap; else it is one that has ended. */
+function noHeapAt({ heaps }: Context, range: ChunkRange, handle: unknown): Error {
+  for (const _ of heaps.over(range))
+    return badHandle('shared-heap', 'it names another part of its buffer', handle)
+  return disposedError('shared heap')
 }
 
 /** @internal Reserves; see `SharedHeap`. */

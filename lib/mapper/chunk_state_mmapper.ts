@@ -3,28 +3,27 @@
  * Longer than other files: the contract's methods, each a line or two.
  */
 
-import { invalidArgType, outOfRange } from '../base/errors.js'
-import type { MmapperHandle } from '../base/handle.js'
-import { type MapState, MemoryAdvice, MmapProtection } from '../base/policy.js'
-import type { Address } from '../base/range.js'
+import { disposedError, invalidArgType } from '../base/errors.js'
+import type { Geometry } from '../base/geometry.js'
+import { type MmapperHandle, readHandle } from '../base/handle.js'
 import {
   type AlignedMapOptions,
-  checkInteger,
+  checkAlignedOptions,
+  checkHeapOptions,
   checkMapOptions,
   checkMember,
-  type Geometry,
   type MapOptions,
   type SharedHeapOptions,
-} from '../base/validate.js'
+} from '../base/options.js'
+import { type MapState, MemoryAdvice, MmapProtection } from '../base/policy.js'
+import type { Address } from '../base/range.js'
 import type { ChunkReader } from '../chunks/chunk_reader.js'
 import { MAPPED, STATE_MASK, stateName } from '../chunks/entry.js'
 import { reserveSharedHeap, type SharedHeap } from '../managed/shared_heap.js'
-import { libcSyscalls, type Syscalls } from '../os/libc.js'
-import { osPageSize } from '../os/os_memory.js'
+import type { Syscalls } from '../os/libc.js'
 import { SharedLayout } from '../shared_state/layout.js'
 import { Context, forgetContext, registerContext } from '../transition/context.js'
 import { transition } from '../transition/frame.js'
-import { disposedError } from '../transition/refusal.js'
 import { clearSlot, sweepDeadThreads } from '../transition/sweep.js'
 import { advise } from '../verbs/advise.js'
 import { decommit } from '../verbs/decommit.js'
@@ -38,14 +37,19 @@ import { unmap } from '../verbs/unmap.js'
 import { releaseView, view } from '../verbs/view.js'
 import { dispose } from './dispose.js'
 import { inspectMmapper } from './inspect.js'
+import { checkAttachOptions, checkMapperOptions } from './mapper_options.js'
 import type { Discrepancy, Mmapper, MmapperOptions, MmapperStats, Run } from './mmapper.js'
 import { auditOf, runsOf, statsOf } from './report.js'
 
-const DEFAULT_LOG_GRANULARITY = 22
-const DEFAULT_LOG_MAPPABLE_BYTES = 48
 const INSPECT = Symbol.for('nodejs.util.inspect.custom')
 /** Keeps `ChunkStateMmapper.attach` from being confused with construction by options. */
 const ATTACH = Symbol('attach')
+
+interface Attachment {
+  readonly layout: SharedLayout
+  /** Undefined: the C library’s own. */
+  readonly syscalls: Syscalls | undefined
+}
 
 export class ChunkStateMmapper implements Mmapper {
   readonly logGranularity: number
@@ -59,12 +63,11 @@ export class ChunkStateMmapper implements Mmapper {
 
   constructor(options?: MmapperOptions)
   /** @internal */
-  constructor(options?: MmapperOptions, attached?: { [ATTACH]: SharedLayout })
-  constructor(options: MmapperOptions = {}, attached?: { [ATTACH]: SharedLayout }) {
-    if (typeof options !== 'object' || options === null) throw invalidArgType('options', 'an object', options)
-    const syscalls = checkSyscalls(options.syscalls)
-    const layout = attached?.[ATTACH] ?? SharedLayout.create(checkLayout(options, syscalls ?? libcSyscalls()))
-    const context = new Context(layout, syscalls, attached === undefined ? 'creator' : 'attached', repair)
+  constructor(options?: MmapperOptions, attached?: { [ATTACH]: Attachment })
+  constructor(options: MmapperOptions = {}, attached?: { [ATTACH]: Attachment }) {
+    const attachment = attached?.[ATTACH]
+    const { layout, syscalls } = attachment ?? create(options)
+    const context = new Context(layout, syscalls, attachment === undefined ? 'creator' : 'attached', repair)
     this.#context = context
     this.#entryAt = context.map.reader.entryAt
     this.#arePagesMapped = context.map.reader.arePagesMapped
@@ -73,7 +76,7 @@ export class ChunkStateMmapper implements Mmapper {
     this.granularity = context.geometry.bytesInChunk
     this.logMappableBytes = layout.logMappableBytes
     registerContext(this, context)
-    if (attached !== undefined) this.#settle(context)
+    if (attachment !== undefined) this.#settle(context)
   }
 
   /**
@@ -96,13 +99,13 @@ export class ChunkStateMmapper implements Mmapper {
   /**
    * The same mapper in another thread (or once more in this one): same chunk map, annotations, limits,
    * statistics. `options.syscalls` replaces libc for calls made from here.
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: no handle, or of another version of this library
    * @throws {MmapperError} `ERR_MMAPPER_DISPOSED`
    */
   static attach(handle: MmapperHandle, options: Pick<MmapperOptions, 'syscalls'> = {}): ChunkStateMmapper {
-    const memory = typeof handle === 'object' && handle !== null ? handle.memory : undefined
-    const layout = memory instanceof SharedArrayBuffer ? SharedLayout.open(memory) : undefined
-    if (layout === undefined) throw invalidArgType('handle', "a mapper's handle", handle)
-    return attachTo(layout, options)
+    const syscalls = checkAttachOptions(options)
+    const { memory } = readHandle<MmapperHandle>('mmapper', handle, ['memory'])
+    return attachTo({ layout: SharedLayout.open(memory, handle), syscalls })
   }
 
   get handle(): MmapperHandle {
@@ -123,42 +126,40 @@ export class ChunkStateMmapper implements Mmapper {
     return stateName(this.#entryAt(address))
   }
 
-  // ── transitions ──
+  // ── transitions: options are read first, for their getters may do anything, dispose this mapper too ──
 
   markAsMapped(start: Address, bytes: number): void {
     markAsMapped(this.#live(), this.#geometry.chunksAroundBytes(start, bytes))
   }
 
   quarantineAddressRange(start: Address, pages: number, options?: MapOptions): void {
-    const context = this.#live()
-    quarantine(context, this.#geometry.chunksAround(start, pages), checkMapOptions(options))
+    const checked = checkMapOptions(options)
+    quarantine(this.#live(), this.#geometry.chunksAround(start, pages), checked)
   }
 
   quarantineAddressRangeAnywhere(pages: number, options?: AlignedMapOptions): Address {
+    const checked = checkAlignedOptions(options)
     const context = this.#live()
     const bytes = this.#geometry.checkPages(pages)
-    const checked = checkMapOptions(options)
     return quarantineAnywhere(context, { bytes, align: this.#geometry.checkAlign(checked.align) }, checked)
   }
 
   quarantineAddressRangePreferred(start: Address, pages: number, options?: AlignedMapOptions): Address {
+    const checked = checkAlignedOptions(options)
     const context = this.#live()
     const bytes = this.#geometry.checkPages(pages)
-    const checked = checkMapOptions(options)
     const align = this.#geometry.checkAlign(checked.align)
     this.#geometry.checkAligned(start, bytes, align)
     return quarantineAnywhere(context, { bytes, align, preferred: start }, checked)
   }
 
   ensureMapped(start: Address, pages: number, options?: MapOptions): void {
-    if (this.#arePagesMapped(start, pages)) {
-      checkMapOptions(options)
-      return
-    }
+    const checked = checkMapOptions(options)
+    if (this.#arePagesMapped(start, pages)) return
     const context = this.#live()
     const chunk = this.#geometry.chunkAround(start, pages)
     const range = chunk < 0 ? this.#geometry.chunksAround(start, pages) : { start: chunk, limit: chunk + 1 }
-    ensureMapped(context, range, checkMapOptions(options))
+    ensureMapped(context, range, checked)
   }
 
   decommit(start: Address, pages: number): void {
@@ -194,17 +195,14 @@ export class ChunkStateMmapper implements Mmapper {
 
   releaseView(buffer: ArrayBuffer): void {
     const context = this.#live()
-    if (!(buffer instanceof ArrayBuffer)) throw invalidArgType('view', 'an ArrayBuffer', buffer)
+    if (!(buffer instanceof ArrayBuffer))
+      throw invalidArgType('view', 'an ArrayBuffer that view() gave (of a typed array: its buffer)', buffer)
     releaseView(context, buffer)
   }
 
   reserveSharedHeap(bytes: number, options?: SharedHeapOptions): SharedHeap {
-    const context = this.#live()
-    const checked = checkMapOptions(options)
-    if (checked.guard !== undefined && typeof checked.guard !== 'boolean') {
-      throw invalidArgType('options.guard', 'a boolean', checked.guard)
-    }
-    return reserveSharedHeap(context, bytes, checked)
+    const checked = checkHeapOptions(options)
+    return reserveSharedHeap(this.#live(), bytes, checked)
   }
 
   // ── looking inside ──
@@ -250,8 +248,13 @@ export class ChunkStateMmapper implements Mmapper {
 }
 
 /** Outside of the class: a class that names itself has another name in the bundle. */
-function attachTo(layout: SharedLayout, options: Pick<MmapperOptions, 'syscalls'>): ChunkStateMmapper {
-  return new ChunkStateMmapper(options, { [ATTACH]: layout })
+function attachTo(attachment: Attachment): ChunkStateMmapper {
+  return new ChunkStateMmapper(undefined, { [ATTACH]: attachment })
+}
+
+function create(options: MmapperOptions): Attachment {
+  const { layout, syscalls } = checkMapperOptions(options)
+  return { layout: SharedLayout.create(layout), syscalls }
 }
 
 function refuseDisposed(): never {
@@ -261,33 +264,4 @@ function refuseDisposed(): never {
 /** A mapper of its own address ranges; see `ChunkStateMmapper`. */
 export function createMmapper(options?: MmapperOptions): Mmapper {
   return new ChunkStateMmapper(options)
-}
-
-function checkLayout(options: MmapperOptions, syscalls: Syscalls) {
-  const {
-    logGranularity = DEFAULT_LOG_GRANULARITY,
-    logMappableBytes = DEFAULT_LOG_MAPPABLE_BYTES,
-    maxMappedBytes = Number.POSITIVE_INFINITY,
-  } = options
-  checkInteger('options.logGranularity', logGranularity, 16, 30)
-  checkInteger('options.logMappableBytes', logMappableBytes, 32, 48)
-  if (typeof maxMappedBytes !== 'number')
-    throw invalidArgType('options.maxMappedBytes', 'a number', maxMappedBytes)
-  if (!(maxMappedBytes >= 0)) throw outOfRange('options.maxMappedBytes', 'at least 0', maxMappedBytes)
-  const pageSize = osPageSize(syscalls)
-  if (2 ** logGranularity < pageSize) {
-    throw outOfRange('options.logGranularity', `at least ${Math.log2(pageSize)}, an OS page`, logGranularity)
-  }
-  return { logGranularity, logMappableBytes, maxMappedBytes }
-}
-
-function checkSyscalls(syscalls: Syscalls | undefined): Syscalls | undefined {
-  if (syscalls === undefined) return undefined
-  const real = libcSyscalls()
-  if (typeof syscalls !== 'object' || syscalls === null)
-    throw invalidArgType('options.syscalls', 'an object', syscalls)
-  const missing = (Object.keys(real) as (keyof Syscalls)[]).find(name => typeof syscalls[name] !== 'function')
-  if (missing !== undefined)
-    throw invalidArgType(`options.syscalls.${missing}`, 'a function', syscalls[missing])
-  return syscalls
 }

@@ -27,9 +27,9 @@
  */
 
 import type { MmapperHandle } from '../base/handle.js'
+import type { AlignedMapOptions, MapOptions, SharedHeapOptions } from '../base/options.js'
 import type { MapState, MemoryAdvice, MmapProtection } from '../base/policy.js'
 import type { Address, ByteRange } from '../base/range.js'
-import type { AlignedMapOptions, MapOptions, SharedHeapOptions } from '../base/validate.js'
 import type { SharedHeap } from '../managed/shared_heap.js'
 import type { Syscalls } from '../os/libc.js'
 import type { SyscallCounts } from '../os/os_memory.js'

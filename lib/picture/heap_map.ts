@@ -17,6 +17,7 @@
 import { formatBytes } from '../base/range.js'
 import { totalsLine } from '../mapper/inspect.js'
 import type { Mmapper } from '../mapper/mmapper.js'
+import { contextOf } from '../transition/context.js'
 import { HeapCanvas } from './heap_canvas.js'
 import { regionsOf, summaryOf } from './heap_regions.js'
 
@@ -27,6 +28,7 @@ const MOST_REGIONS = 32
  * annotation, by label; what of it is resident (mincore(2)), by shade. For a terminal, see `formatRuns`.
  */
 export function renderHeapMap(mmapper: Mmapper): string {
+  contextOf(mmapper)
   const totals = totalsLine(mmapper.stats())
   const regions = regionsOf(mmapper.runs())
   const canvas = new HeapCanvas(mmapper)

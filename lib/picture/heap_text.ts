@@ -1,9 +1,10 @@
 /** The heap map for a terminal: a strip to scale and a few lines for each region, never wider than asked for. */
 import { outOfRange } from '../base/errors.js'
+import { checkInteger, checkKeys } from '../base/options.js'
 import { formatAddress, formatBytes } from '../base/range.js'
-import { checkInteger } from '../base/validate.js'
 import { table, totalsLine } from '../mapper/inspect.js'
 import type { Mmapper, Run } from '../mapper/mmapper.js'
+import { contextOf } from '../transition/context.js'
 import {
   formatPart,
   kindOf,
@@ -20,6 +21,7 @@ export interface FormatRunsOptions {
   readonly width?: number | undefined
 }
 
+const KEYS = ['width'] as const
 const LEAST_WIDTH = 20
 const MOST_REGIONS = 24
 const MOST_RUNS = 8
@@ -35,7 +37,8 @@ const LEGEND = '█ mapped  ░ quarantined  ▓ foreign'
  * @throws {RangeError} a width below 20
  */
 export function formatRuns(mmapper: Mmapper, options: FormatRunsOptions = {}): string {
-  const width = widthFrom(options.width)
+  const width = widthFrom(checkKeys(options, KEYS).width)
+  contextOf(mmapper)
   const stats = mmapper.stats()
   const regions = regionsOf(mmapper.runs())
   const lines = [...wrap(totalsLine(stats), ', ', width), ...wrap(LEGEND, '  ', width)]

@@ -23,6 +23,8 @@
  * by the holder of the lock.
  */
 
+import { LOG_GRANULARITY, LOG_MAPPABLE_BYTES } from '../base/geometry.js'
+import { badHandle, sharedLength } from '../base/handle.js'
 import { COUNTERS } from './counters.js'
 import { FIELDS as JOURNAL_FIELDS } from './journal.js'
 import * as Num from './num.js'
@@ -47,13 +49,23 @@ import * as Word from './word.js'
 export * from './sizes.js'
 
 const MAGIC = 0x6d6d6170
-const LAYOUT_VERSION = 1
+/** Raised whenever a part changes its place, size or meaning. */
+const LAYOUT_VERSION = 2
 const LOG_BYTES_IN_PAGE = 12
 
 export interface LayoutOptions {
   readonly logGranularity: number
   readonly logMappableBytes: number
   readonly maxMappedBytes: number
+}
+
+/** 52 bits. The time is in it for runtimes started with a fixed seed. */
+function randomIdentity(): number {
+  return 1 + Math.floor((Math.random() * 2 ** 52 + performance.now() * 2 ** 20) % (2 ** 52 - 1))
+}
+
+function isWithin(value: number, { min, max }: { readonly min: number; readonly max: number }): boolean {
+  return value >= min && value <= max
 }
 
 /** Typed arrays over the shared memory, each at its place. */
@@ -143,6 +155,10 @@ export class SharedLayout {
     const tables = place(this.pagesInChunk * this.tableCount)
 
     const memory = buffer ?? new SharedArrayBuffer(bytes)
+    if (sharedLength(memory) !== bytes) {
+      const cause = `its memory is damaged: ${sharedLength(memory)} bytes, and its header speaks of ${bytes}`
+      throw badHandle('mmapper', cause, memory)
+    }
     this.buffer = memory
     this.words = new Int32Array(memory, words, WORDS)
     this.numbers = new Float64Array(memory, numbers, NUMBERS)
@@ -186,15 +202,36 @@ export class SharedLayout {
     words[Word.LogMappableBytes] = options.logMappableBytes
     words[Word.AnnotationLimit] = 1
     numbers[Num.MaxMappedBytes] = options.maxMappedBytes
+    numbers[Num.Identity] = randomIdentity()
     Atomics.store(words, Word.Magic, MAGIC)
     return layout
   }
 
-  /** The same memory in another thread; undefined if it is not a mapper's, or of another version. */
-  static open(buffer: SharedArrayBuffer): SharedLayout | undefined {
-    if (buffer.byteLength < 4 * WORDS) return undefined
+  /** Tells this mapper from others. */
+  get identity(): number {
+    return this.numbers[Num.Identity]!
+  }
+
+  /** The same memory in another thread. Throws for any value but a mapper's memory, naming what is wrong with it. */
+  static open(memory: unknown, handle: unknown = memory): SharedLayout {
+    const bytes = sharedLength(memory)
+    if (bytes === undefined) throw badHandle('mmapper', 'its memory is no SharedArrayBuffer', handle)
+    if (bytes < 4 * WORDS)
+      throw badHandle('mmapper', `its memory has ${bytes} bytes, less than a header`, handle)
+    const buffer = memory as SharedArrayBuffer
     const words = new Int32Array(buffer, 0, WORDS)
-    if (Atomics.load(words, Word.Magic) !== MAGIC || words[Word.Version] !== LAYOUT_VERSION) return undefined
-    return new SharedLayout(buffer, words[Word.LogGranularity]!, words[Word.LogMappableBytes]!)
+    if (Atomics.load(words, Word.Magic) !== MAGIC)
+      throw badHandle('mmapper', "its memory is not a mapper's", handle)
+    const version = words[Word.Version]!
+    if (version !== LAYOUT_VERSION) {
+      const cause = `its mapper is of another version of this library (layout ${version}, here ${LAYOUT_VERSION}); load the same one in every thread`
+      throw badHandle('mmapper', cause, handle)
+    }
+    const [logGranularity, logMappableBytes] = [words[Word.LogGranularity]!, words[Word.LogMappableBytes]!]
+    if (!isWithin(logGranularity, LOG_GRANULARITY) || !isWithin(logMappableBytes, LOG_MAPPABLE_BYTES)) {
+      const said = `chunks of 2 ** ${logGranularity} in 2 ** ${logMappableBytes} bytes`
+      throw badHandle('mmapper', `its memory is damaged: it speaks of ${said}`, handle)
+    }
+    return new SharedLayout(buffer, logGranularity, logMappableBytes)
   }
 }

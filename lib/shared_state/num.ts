@@ -8,3 +8,5 @@ export const MaxMappedBytes = 0
 export const PeakMappedBytes = 1
 /** Chunks by category: mapped, quarantined, foreign (see `entry.ts`). */
 export const Totals = 8
+/** A random number that tells this mapper from others; a whole one, not 0. */
+export const Identity = 30

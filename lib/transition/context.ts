@@ -3,8 +3,8 @@
  * Fields only; what is done with them is in the files beside this one (the frame of a transition, refusals) and in
  * the verbs.
  */
-import { invalidArgType } from '../base/errors.js'
-import { Geometry } from '../base/validate.js'
+import { disposedError, invalidArgType } from '../base/errors.js'
+import { Geometry } from '../base/geometry.js'
 import { ChunkMap } from '../chunks/chunk_map.js'
 import { libcSyscalls, type Syscalls } from '../os/libc.js'
 import { OsMemory, osPageSize } from '../os/os_memory.js'
@@ -71,7 +71,8 @@ export class Context {
   }
 }
 
-const CONTEXTS = new WeakMap<object, Context>()
+/** A mapper that is disposed has none, and is still known for one. */
+const CONTEXTS = new WeakMap<object, Context | undefined>()
 
 /** Lets `contextOf` find the context of a public mapper object. */
 export function registerContext(mmapper: object, context: Context): void {
@@ -80,13 +81,14 @@ export function registerContext(mmapper: object, context: Context): void {
 
 /** The context of a mapper; throws for anything else, and after its disposal. */
 export function contextOf(mmapper: unknown): Context {
-  const context = typeof mmapper === 'object' && mmapper !== null ? CONTEXTS.get(mmapper) : undefined
-  if (context === undefined) {
-    throw invalidArgType('mmapper', 'a ChunkStateMmapper that is not disposed', mmapper)
-  }
-  return context
+  const key = mmapper as object
+  const context = CONTEXTS.get(key)
+  if (context !== undefined) return context
+  if (CONTEXTS.has(key)) throw disposedError()
+  throw invalidArgType('mmapper', 'a ChunkStateMmapper, as new or ChunkStateMmapper.attach gives it', mmapper)
 }
 
+/** From now on the mapper is known to be disposed. */
 export function forgetContext(mmapper: object): void {
-  CONTEXTS.delete(mmapper)
+  CONTEXTS.set(mmapper, undefined)
 }

@@ -1,5 +1,5 @@
 /** Why a call is refused, as an error: by the chunk map's states, by the OS, by views, by heaps that are not ours. */
-import { MapStateError, MmapError, MmapperError, ViewInUseError } from '../base/errors.js'
+import { MapStateError, MmapError, ViewInUseError } from '../base/errors.js'
 import type { MapState } from '../base/policy.js'
 import { type ByteRange, type ChunkRange, formatBytes } from '../base/range.js'
 import { COUNT_MAPPED } from '../chunks/entry.js'
@@ -7,6 +7,9 @@ import { type Diagnosis, diagnose, errnoName } from '../os/diagnosis.js'
 import * as Num from '../shared_state/num.js'
 import type { Context } from './context.js'
 import { sweepDeadThreads } from './sweep.js'
+
+export { disposedError } from '../base/errors.js'
+
 /** A refusal by the OS, before it has become an error. */
 export interface Refusal extends ByteRange {
   readonly action: string
@@ -90,11 +93,4 @@ export function checkViews(context: Context, operation: string, range: ByteRange
     ...others.map(({ start, bytes, slot }) => ({ start, bytes, thread: context.threads.nameOf(slot) })),
   ]
   if (views.length > 0) throw new ViewInUseError(operation, range, views)
-}
-
-export function disposedError(what: 'mapper' | 'shared heap' = 'mapper'): MmapperError {
-  return new MmapperError(
-    'ERR_MMAPPER_DISPOSED',
-    `Cannot use a ${what} after it was disposed. Make a new one`,
-  )
 }

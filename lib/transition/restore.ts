@@ -1,9 +1,9 @@
 /** Names, wishes and protections that the chunk map has, told to the OS: after it lost them, or half of a call was done. */
 
+import type { MapOptions } from '../base/options.js'
 import { HugePageSupport } from '../base/policy.js'
 import { ANY } from '../base/protections.js'
 import type { ChunkRange } from '../base/range.js'
-import type { MapOptions } from '../base/validate.js'
 import { annotationOf, HUGE, withAnnotation } from '../chunks/entry.js'
 import type { Context } from './context.js'
 import { attempt } from './roll_back.js'

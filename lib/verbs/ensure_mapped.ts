@@ -18,10 +18,10 @@
  * Longer than other files: the short cut and the redo stand beside what they must agree with.
  */
 
+import type { MapOptions } from '../base/options.js'
 import { HugePageSupport, protectionCode } from '../base/policy.js'
 import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
-import type { MapOptions } from '../base/validate.js'
 import {
   annotationOf,
   HUGE,

@@ -4,11 +4,10 @@
  */
 
 import { invalidArgType, outOfRange } from '../base/errors.js'
-import type { SharedHeapHandle } from '../base/handle.js'
+import type { SharedHeapOptions } from '../base/options.js'
 import { MmapProtection, protectionCode } from '../base/policy.js'
 import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
 import { BYTES_IN_PAGE, formatAddress, formatBytes } from '../base/range.js'
-import type { SharedHeapOptions } from '../base/validate.js'
 import { LENT, QUARANTINED, SOFT, withState } from '../chunks/entry.js'
 import { addressOf, longestBuffer } from '../os/libc.js'
 import * as Journal from '../shared_state/journal.js'
@@ -19,41 +18,75 @@ import { attributesFor, restoreHints } from '../transition/restore.js'
 import { forgetHeapAt, forgetHeapsOver } from '../transition/sweep.js'
 import { unmapHeld } from './unmap.js'
 
+/** Where a heap lies: in the engine's buffer, and in the address space. */
+export interface HeapPlace {
+  readonly buffer: SharedArrayBuffer
+  readonly byteOffset: number
+  readonly start: number
+  readonly bytes: number
+}
+
 /** @internal Makes the buffer of a heap, within what this runtime allows, and finds the heap's place in it. */
-export function placeHeap(context: Context, bytes: number): SharedHeapHandle {
+export function placeHeap(context: Context, bytes: number): HeapPlace {
   const { bytesInChunk, mappableBytes } = context.geometry
-  const most = Math.floor((Math.min(longestBuffer(), mappableBytes) - BYTES_IN_PAGE) / bytesInChunk - 1)
-  if (typeof bytes !== 'number') throw invalidArgType('bytes', 'a number', bytes)
-  if (!(Number.isSafeInteger(bytes) && bytes >= 1 && bytes <= most * bytesInChunk)) {
-    const limit = formatBytes(most * bytesInChunk)
-    throw outOfRange(
-      'bytes',
-      `an integer, 1 to ${most * bytesInChunk} (${limit}: what this runtime allows)`,
-      bytes,
-    )
-  }
+  checkSize(bytes, bytesInChunk, mappableBytes)
   const size = Math.ceil(bytes / bytesInChunk) * bytesInChunk
-  const buffer = makeBuffer(size + bytesInChunk + BYTES_IN_PAGE)
+  const buffer = makeBuffer(size, bytesInChunk)
   const base = addressOf(new Uint8Array(buffer, 0, 1))
   const start = Math.ceil((base + BYTES_IN_PAGE) / bytesInChunk) * bytesInChunk
   if (start + size > mappableBytes) {
     const cause = `it must lie below 2 ** ${context.geometry.logMappableBytes}; the engine placed it at ${formatAddress(start)}`
     throw outOfRange('bytes', `such that ${cause}`, bytes)
   }
-  return { kind: 'shared-heap', buffer, byteOffset: start - base, start, bytes: size }
+  return { buffer, byteOffset: start - base, start, bytes: size }
 }
 
-/** The largest buffer that the engine makes, found by halving. */
+/** Bytes that a heap may have at most: there must be room for the slack before and after. */
+function checkSize(bytes: unknown, bytesInChunk: number, mappableBytes: number): void {
+  const longest = longestBuffer()
+  const most =
+    Math.floor((Math.min(longest, mappableBytes) - BYTES_IN_PAGE) / bytesInChunk - 1) * bytesInChunk
+  if (typeof bytes !== 'number') throw invalidArgType('bytes', 'a number', bytes)
+  if (Number.isSafeInteger(bytes) && bytes >= 1 && bytes <= most) return
+  let hint = ''
+  if (bytes > most)
+    hint = longest < mappableBytes ? `. ${LONGER_BUFFERS}` : `. ${free(mappableBytes, bytesInChunk)}`
+  const limit = `${formatBytes(most)}: what this runtime allows`
+  throw outOfRange('bytes', `an integer, 1 to ${most} (${limit})${hint}`, bytes)
+}
+
+/** What can really be had now: address space is used up, and limited, by more than the mapper. */
+function free(below: number, bytesInChunk: number): string {
+  const slack = bytesInChunk + BYTES_IN_PAGE
+  const most = Math.max(0, Math.floor((largestBelow(below) - slack) / bytesInChunk)) * bytesInChunk
+  return `The engine allows now a heap of about ${formatBytes(most)} (${most} bytes)`
+}
+
+const LONGER_BUFFERS = 'Node 22 and newer allow buffers as large as the address space'
+/** Steps of halving after the first size that works: within 2 %. */
+const REFINEMENTS = 6
+
+/** The largest buffer that the engine makes now, found by halving. */
 function largestBelow(bytes: number): number {
-  for (let size = 2 ** Math.floor(Math.log2(bytes)); size >= BYTES_IN_PAGE; size /= 2) {
+  const fits = (size: number): boolean => {
     try {
-      return new SharedArrayBuffer(0, { maxByteLength: size }).maxByteLength
-    } catch {}
+      return new SharedArrayBuffer(0, { maxByteLength: size }).maxByteLength === size
+    } catch {
+      return false
+    }
   }
-  return 0
+  let found = 2 ** Math.floor(Math.log2(bytes))
+  while (found >= BYTES_IN_PAGE && !fits(found)) found /= 2
+  if (found < BYTES_IN_PAGE) return 0
+  for (let step = found / 2, left = REFINEMENTS; left > 0 && step >= BYTES_IN_PAGE; step /= 2, left--) {
+    if (found + step < bytes && fits(found + step)) found += step
+  }
+  return found
 }
 
-function makeBuffer(bytes: number): SharedArrayBuffer {
+/** The slack of a heap is a page before it, and what aligning it takes. */
+function makeBuffer(heapBytes: number, bytesInChunk: number): SharedArrayBuffer {
+  const bytes = heapBytes + bytesInChunk + BYTES_IN_PAGE
   try {
     const buffer = new SharedArrayBuffer(0, { maxByteLength: bytes })
     buffer.grow(bytes)
@@ -61,8 +94,8 @@ function makeBuffer(bytes: number): SharedArrayBuffer {
   } catch (cause) {
     throw Object.assign(
       new RangeError(
-        `Cannot reserve a shared heap: the engine refused a buffer of ${formatBytes(bytes)}. What it allows now ` +
-          `is about ${formatBytes(largestBelow(bytes))}. Ask for less, or see vm.overcommit_memory and ulimit -v`,
+        `Cannot reserve a shared heap: the engine refused a buffer of ${formatBytes(bytes)}. ` +
+          `${free(bytes, bytesInChunk)}. Ask for less, or see vm.overcommit_memory and ulimit -v`,
         { cause },
       ),
       { code: 'ERR_OUT_OF_RANGE' },
@@ -71,7 +104,7 @@ function makeBuffer(bytes: number): SharedArrayBuffer {
 }
 
 /** Takes the pages over and records them; the heap's number. */
-export function lend(context: Context, place: SharedHeapHandle, options: SharedHeapOptions): number {
+export function lend(context: Context, place: HeapPlace, options: SharedHeapOptions): number {
   const { map, heaps, geometry } = context
   const first = place.start / geometry.bytesInChunk
   const range = { start: first, limit: first + place.bytes / geometry.bytesInChunk }
@@ -101,7 +134,7 @@ const UNGUARDED = withState(LENT | SOFT, QUARANTINED, READ_WRITE)
 
 function lendRefused(
   context: Context,
-  { start, bytes }: SharedHeapHandle,
+  { start, bytes }: HeapPlace,
   { annotation }: SharedHeapOptions,
   errno: number,
 ): Error {

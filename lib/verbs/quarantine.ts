@@ -5,9 +5,9 @@
  * recorded as done is nobody's of ours, however much it may look like a reservation.
  */
 
+import type { MapOptions } from '../base/options.js'
 import { MapState } from '../base/policy.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
-import type { MapOptions } from '../base/validate.js'
 import { QUARANTINED, STATE_MASK, UNMAPPED, withState } from '../chunks/entry.js'
 import type { Diagnosis } from '../os/diagnosis.js'
 import * as Journal from '../shared_state/journal.js'

@@ -13,8 +13,8 @@
  * what no chunk can stand for is a stray.
  */
 
+import type { MapOptions } from '../base/options.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
-import type { MapOptions } from '../base/validate.js'
 import { readMaps } from '../os/proc.js'
 import * as Journal from '../shared_state/journal.js'
 import { CHUNKS_PER_SLAB } from '../shared_state/sizes.js'

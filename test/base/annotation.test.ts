@@ -84,4 +84,21 @@ test('a line that is no non-negative integer is refused', () => {
   assert.is(make(0).name, 'mmapper:test:a.ts:0')
 })
 
+test('only the methods make annotations', () => {
+  const Any = MmapAnnotation as unknown as new (...args: unknown[]) => unknown
+  for (const args of [[], ['space', 'x'], [Symbol('make'), 'space', 'x']]) {
+    try {
+      new Any(...args)
+      assert.unreachable()
+    } catch (error) {
+      assert.instance(error, TypeError)
+      assert.is((error as { code?: string }).code, 'ERR_ILLEGAL_CONSTRUCTOR')
+      assert.is(
+        (error as Error).message,
+        'Cannot construct MmapAnnotation with new: MmapAnnotation.space, .sideMeta, .test and .misc make one',
+      )
+    }
+  }
+})
+
 test.run()

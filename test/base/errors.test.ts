@@ -63,7 +63,11 @@ test('an OS error has partial and cause only where there are some', () => {
   const error = new MmapError({ ...REFUSAL, partial: RANGE, cause })
   assert.equal(error.partial, RANGE)
   assert.is(error.cause, cause)
-  assert.ok(error.message.endsWith(`Ask for less. Done and not undone: ${WRITTEN}.`))
+  assert.ok(
+    error.message.endsWith(
+      `Ask for less. Done and not undone: ${WRITTEN}; the chunk map says so, and repeating the call is safe.`,
+    ),
+  )
 })
 
 test('an OS error names the annotation', () => {
@@ -156,6 +160,13 @@ test('whatever came can be described, and nothing of it is called', () => {
     toString: () => assert.unreachable(),
     valueOf: () => assert.unreachable(),
   }
+  const unreadable = {
+    get constructor(): never {
+      throw new Error('private')
+    },
+  }
+  const revoked = Proxy.revocable({}, {})
+  revoked.revoke()
   for (const [value, text] of [
     [undefined, 'undefined'],
     [null, 'null'],
@@ -170,6 +181,14 @@ test('whatever came can be described, and nothing of it is called', () => {
     [[1], 'an instance of Array'],
     [new Date(0), 'an instance of Date'],
     [hostile, 'an instance of Object'],
+    [-0, '-0'],
+    [function named() {}, 'named'],
+    [() => assert.unreachable(), 'anonymous'],
+    [{ constructor: { name: 5 } }, 'an object'],
+    [{ constructor: null }, 'an object'],
+    [unreadable, 'an object'],
+    [revoked.proxy, 'an object'],
+    ['x'.repeat(1000), `'${'x'.repeat(60)}…'`],
     [Object.create(null), 'an object'],
   ] as const) {
     assert.ok(outOfRange('a', 'b', value).message.endsWith(`Received ${text}`), text)

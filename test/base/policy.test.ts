@@ -20,6 +20,13 @@ test('the closed sets have the members of the contract, and each value is its ow
   }
 })
 
+test('the closed sets cannot be changed', () => {
+  for (const [set] of CONTRACT) {
+    assert.ok(Object.isFrozen(set))
+    assert.throws(() => Object.assign(set, { Read: 'NoAccess' }), TypeError)
+  }
+})
+
 test('values cross a thread as they are', () => {
   for (const [set] of CONTRACT) assert.equal(structuredClone(set), set)
 })

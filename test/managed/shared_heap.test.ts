@@ -516,9 +516,80 @@ test('what is no handle of a heap is refused', () => {
     const elsewhere = new ChunkStateMmapper()
     assert.is(
       codeOf(() => SharedHeap.attach(elsewhere, handle)),
-      DISPOSED,
+      'ERR_INVALID_ARG_VALUE',
     )
     elsewhere[Symbol.dispose]()
+    assert.is(
+      codeOf(() => SharedHeap.attach(elsewhere, handle)),
+      DISPOSED,
+    )
+  })
+})
+
+test('a handle whose buffer is frozen is a handle', () => {
+  withHeap((mmapper, heap) => {
+    Object.freeze(heap.buffer)
+    const twin = SharedHeap.attach(mmapper, heap.handle)
+    twin.commit(0, CHUNK)
+    twin[Symbol.dispose]()
+  })
+})
+
+test('options whose getters dispose the heap do not commit', () => {
+  withHeap((mmapper, heap) => {
+    const options = {
+      get protection(): undefined {
+        heap[Symbol.dispose]()
+        return undefined
+      },
+    }
+    assert.is(
+      codeOf(() => heap.commit(0, CHUNK, options)),
+      DISPOSED,
+    )
+    assert.is(mmapper.stats().mappedBytes, 0)
+  })
+})
+
+test('a size that the engine refuses comes with one that it takes', () => {
+  if (constants.MAX_LENGTH < 2 ** 47) return
+  const mmapper = new ChunkStateMmapper()
+  for (const wanted of [2 ** 47, 2 ** 48]) {
+    try {
+      mmapper.reserveSharedHeap(wanted)
+      assert.unreachable()
+    } catch (error) {
+      const bytes = Number(/about [^(]*\((\d+) bytes\)/.exec((error as Error).message)?.[1])
+      assert.ok(bytes > 2 ** 40, (error as Error).message)
+      const heap = mmapper.reserveSharedHeap(bytes)
+      assert.is(heap.bytes, bytes)
+      heap[Symbol.dispose]()
+    }
+  }
+  mmapper[Symbol.dispose]()
+})
+
+test('where this runtime has short buffers only, a longer heap names the runtime that has others', () => {
+  if (constants.MAX_LENGTH > 2 ** 40) return
+  const mmapper = new ChunkStateMmapper()
+  assert.throws(
+    () => mmapper.reserveSharedHeap(5 * 2 ** 30),
+    /4 GiB: what this runtime allows\)\. Node 22 and newer/,
+  )
+  assert.not.match(String(codeOf(() => mmapper.reserveSharedHeap(0))), 'Node 22')
+  mmapper[Symbol.dispose]()
+})
+
+test('a state error names the offset as well', () => {
+  withHeap((_, heap) => {
+    try {
+      heap.protect(2 * CHUNK, CHUNK, MmapProtection.Read)
+      assert.unreachable()
+    } catch (error) {
+      const { message, stack } = error as Error
+      assert.match(message, `, offset ${2 * CHUNK} of the heap: `)
+      assert.match(stack!, message)
+    }
   })
 })
 

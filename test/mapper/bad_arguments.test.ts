@@ -101,9 +101,17 @@ const OPTIONS: readonly Bad[] = [
   ...OPTIONAL_MEMBER.map(([value, code]) => [{ protection: value }, code] as const),
   ...OPTIONAL_MEMBER.map(([value, code]) => [{ hugePage: value }, code] as const),
   ...ANNOTATION.map(([value, code]) => [{ annotation: value }, code] as const),
+  ...['anotation', 'size', '0', 'width', 'logGranularity'].map(key => [{ [key]: undefined }, VALUE] as const),
+  [Object.create({ anotation: 1 }), VALUE],
+  [['Read'], VALUE],
+  [MmapAnnotation.misc('options'), TYPE],
 ]
+const GUARD: Bad = [{ guard: true }, VALUE]
+const ALIGN: Bad = [{ align: CHUNK }, VALUE]
+const PLAIN: readonly Bad[] = [...OPTIONS, ALIGN, GUARD]
 const ALIGNED: readonly Bad[] = [
   ...OPTIONS,
+  GUARD,
   ...NUMBERS.filter(([value]) => value !== undefined).map(([align, code]) => [{ align }, code] as const),
   ...[0, 1, 4096, CHUNK / 2, CHUNK + 1, 3 * CHUNK, 2 ** 48, 2 ** 53].map(
     align => [{ align }, RANGE] as const,
@@ -144,7 +152,7 @@ const METHODS = ofTarget(mmapper, [
     args: [
       [WINDOW, PAGE_START],
       [PAGES, [...PAGE_COUNT, ...TOO_MANY]],
-      [undefined, OPTIONS],
+      [undefined, PLAIN],
     ],
   },
   {
@@ -167,7 +175,7 @@ const METHODS = ofTarget(mmapper, [
     args: [
       [WINDOW, PAGE_START],
       [PAGES, [...PAGE_COUNT, ...TOO_MANY]],
-      [undefined, OPTIONS],
+      [undefined, PLAIN],
     ],
   },
   {
@@ -212,7 +220,10 @@ const METHODS = ofTarget(mmapper, [
     name: 'reserveSharedHeap',
     args: [
       [CHUNK, [...SIZE, [2 ** 48, RANGE]]],
-      [undefined, [...OPTIONS, [{ guard: 1 }, TYPE], [{ guard: null }, TYPE], [{ guard: 'no' }, TYPE]]],
+      [
+        undefined,
+        [...OPTIONS, ALIGN, [{ guard: 1 }, TYPE], [{ guard: null }, TYPE], [{ guard: 'no' }, TYPE]],
+      ],
     ],
   },
 ])
@@ -225,7 +236,7 @@ const HEAP_METHODS = ofTarget(heap, [
     args: [
       [0, OFFSET],
       [CHUNK, LENGTH],
-      [undefined, OPTIONS],
+      [undefined, PLAIN],
     ],
   },
   {
@@ -330,6 +341,39 @@ test('options that change while they are read are read once', () => {
   assert.equal(mmapper.audit(), [])
 })
 
+test('options whose getters dispose the mapper change nothing', () => {
+  for (const call of [
+    (own, options) => own.ensureMapped(WINDOW + 64 * CHUNK, 1, options),
+    (own, options) => own.ensureMapped(WINDOW + 64 * CHUNK, 2 * PAGES, options),
+    (own, options) => own.quarantineAddressRange(WINDOW + 64 * CHUNK, 1, options),
+    (own, options) => own.quarantineAddressRangeAnywhere(1, options),
+    (own, options) => own.quarantineAddressRangePreferred(WINDOW + 64 * CHUNK, 1, options),
+    (own, options) => own.reserveSharedHeap(1, options),
+  ] satisfies ((own: ChunkStateMmapper, options: MapOptions) => unknown)[]) {
+    const counting = countingSyscalls()
+    const own = new ChunkStateMmapper({ logGranularity: 16, syscalls: counting.syscalls })
+    const options = {
+      get protection(): undefined {
+        own[Symbol.dispose]()
+        return undefined
+      },
+    }
+    assert.is(thrownBy(() => call(own, options)).code, 'ERR_MMAPPER_DISPOSED')
+    assert.equal(counting.names(), [])
+  }
+})
+
+test('a second argument does not make a mapper of another kind', () => {
+  const Any = ChunkStateMmapper as unknown as new (...args: unknown[]) => ChunkStateMmapper
+  for (const second of [null, 0, 'x', {}, [], { layout: {} }]) {
+    const own = new Any({ logGranularity: 16 }, second)
+    const twin = ChunkStateMmapper.attach(own.handle)
+    assert.is(thrownBy(() => own[Symbol.dispose]()).code, 'ERR_MMAPPER_ATTACHED')
+    twin[Symbol.dispose]()
+    own[Symbol.dispose]()
+  }
+})
+
 test('mapper options are checked', () => {
   const numbers = (name: string, bad: readonly Bad[]): Bad[] =>
     bad.filter(([value]) => value !== undefined).map(([value, code]) => [{ [name]: value }, code])
@@ -342,8 +386,16 @@ test('mapper options are checked', () => {
       value => [{ syscalls: value }, TYPE] as const,
     ),
   ]
-  for (const [options, code] of bad) {
+  const unknown = ['granularity', 'maxBytes', 'width', '0'].map(key => [{ [key]: 65536 }, VALUE] as const)
+  for (const [options, code] of [...bad, ...unknown]) {
     const error = thrownBy(() => new ChunkStateMmapper(options as object))
+    assert.is(error.code, code, `${describe(options)}: ${error}`)
+  }
+  for (const [options, code] of [
+    ...['logGranularity', 'maxMappedBytes', 'syscals'].map(key => [{ [key]: 22 }, VALUE] as const),
+    ...[null, 1, 'x', () => ({})].map(value => [value, TYPE] as const),
+  ]) {
+    const error = thrownBy(() => ChunkStateMmapper.attach(mmapper.handle, options as object))
     assert.is(error.code, code, `${describe(options)}: ${error}`)
   }
 })
@@ -379,6 +431,22 @@ test('only handles can be attached', () => {
     { kind, buffer: new SharedArrayBuffer(8), byteOffset, start, bytes },
     { kind, buffer: new SharedArrayBuffer(0), byteOffset, start, bytes },
     { kind, buffer: new ArrayBuffer(8), byteOffset, start, bytes },
+    ...[
+      { start: start + CHUNK },
+      { byteOffset: -1 },
+      { byteOffset: byteOffset + 1 },
+      { byteOffset: buffer.byteLength },
+      { buffer: new SharedArrayBuffer(0) },
+      { buffer: new SharedArrayBuffer(buffer.byteLength) },
+      { buffer: new Proxy(buffer, {}) },
+      { buffer: Object.create(SharedArrayBuffer.prototype) },
+      { bytes: bytes - CHUNK },
+      { bytes: 0 },
+      { bytes: -CHUNK },
+      { bytes: 2 ** 50 },
+      { mapper: undefined },
+      { mapper: '1' },
+    ].map(change => ({ ...heap.handle, ...change })),
   ]
   for (const handle of handles) {
     const error = thrownBy(() => SharedHeap.attach(mmapper, handle as never))
@@ -386,6 +454,41 @@ test('only handles can be attached', () => {
   }
   for (const other of [undefined, null, {}, 5, mmapper.handle]) {
     assert.is(thrownBy(() => SharedHeap.attach(other as never, heap.handle)).code, TYPE)
+  }
+})
+
+test('a handle is read once, each field', () => {
+  const watched = (handle: object): [object, string[]] => {
+    const reads: string[] = []
+    const get = (target: object, key: string | symbol): unknown => {
+      reads.push(String(key))
+      return Reflect.get(target, key)
+    }
+    return [new Proxy({ ...handle }, { get }), reads]
+  }
+  const [ofMapper, mapperReads] = watched(mmapper.handle)
+  ChunkStateMmapper.attach(ofMapper as never)[Symbol.dispose]()
+  assert.equal(mapperReads, ['kind', 'memory'])
+  const [ofHeap, heapReads] = watched(heap.handle)
+  SharedHeap.attach(mmapper, ofHeap as never)[Symbol.dispose]()
+  assert.equal(heapReads, ['kind', 'mapper', 'buffer', 'byteOffset', 'start', 'bytes'])
+})
+
+test('a handle that cannot be read is refused, with what its getter threw', () => {
+  const cause = new Error('private')
+  const handle = {
+    get kind(): never {
+      throw cause
+    },
+  }
+  for (const attach of [
+    () => ChunkStateMmapper.attach(handle as never),
+    () => SharedHeap.attach(mmapper, handle as never),
+  ]) {
+    const error = thrownBy(attach)
+    assert.is(error.code, TYPE)
+    assert.is(error.cause, cause)
+    assert.match(error.message, 'it cannot be read')
   }
 })
 

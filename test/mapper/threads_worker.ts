@@ -163,8 +163,8 @@ serve(parentPort!, {
     const heap = mmapper.reserveSharedHeap(8 * CHUNK)
     heap.commit(0, CHUNK)
     heaps.push(heap)
-    const { buffer, byteOffset, start, bytes } = heap
-    return { kind: 'shared-heap', buffer, byteOffset, start, bytes }
+    // Without what prints it: functions are not cloned.
+    return { ...heap.handle }
   },
 
   dispose: () => mmapper[Symbol.dispose](),

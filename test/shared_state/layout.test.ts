@@ -101,7 +101,7 @@ test('a new layout is empty, and knows its options', () => {
 
 test('an opened layout is the same memory at the same places', () => {
   const layout = create(16, 33)
-  const opened = SharedLayout.open(structuredClone(layout.buffer))!
+  const opened = SharedLayout.open(structuredClone(layout.buffer))
   const placesOf = (of: SharedLayout) =>
     arraysOf(of).map(([name, { byteOffset, byteLength }]) => [name, byteOffset, byteLength])
   assert.equal(placesOf(opened), placesOf(layout))
@@ -111,13 +111,70 @@ test('an opened layout is the same memory at the same places', () => {
   assert.is(layout.tables[7], 3)
 })
 
-test('memory that is no mapper’s, or of another version, is not opened', () => {
-  assert.is(SharedLayout.open(new SharedArrayBuffer(0)), undefined)
-  assert.is(SharedLayout.open(new SharedArrayBuffer(255)), undefined)
-  assert.is(SharedLayout.open(new SharedArrayBuffer(4096)), undefined)
-  const layout = create(22, 32)
-  layout.words[Word.Version]!++
-  assert.is(SharedLayout.open(layout.buffer), undefined)
+function causeOf(memory: unknown): string {
+  try {
+    SharedLayout.open(memory)
+  } catch (error) {
+    assert.instance(error, TypeError)
+    assert.is((error as { code?: string }).code, 'ERR_INVALID_ARG_TYPE')
+    return /usable handle of a mapper: (.*)\. Give mmapper\.handle/.exec((error as Error).message)?.[1] ?? ''
+  }
+  throw new Error('it was opened')
+}
+
+test('memory that is no mapper’s is refused, saying why', () => {
+  for (const memory of [
+    ...[undefined, null, 5, 'memory', {}, new ArrayBuffer(4096), new Uint8Array(new SharedArrayBuffer(4096))],
+    ...[Object.create(SharedArrayBuffer.prototype), new Proxy(create(22, 32).buffer, {})],
+  ]) {
+    assert.is(causeOf(memory), 'its memory is no SharedArrayBuffer')
+  }
+  assert.is(causeOf(new SharedArrayBuffer(0)), 'its memory has 0 bytes, less than a header')
+  assert.is(causeOf(new SharedArrayBuffer(255)), 'its memory has 255 bytes, less than a header')
+  assert.is(causeOf(new SharedArrayBuffer(4096)), "its memory is not a mapper's")
+})
+
+test('memory of another version is refused, naming both', () => {
+  const { buffer, words } = create(22, 32)
+  const version = words[Word.Version]!++
+  assert.match(causeOf(buffer), `another version of this library (layout ${version + 1}, here ${version})`)
+})
+
+test('memory whose size does not fit its header is refused', () => {
+  for (const [word, value] of [
+    [Word.LogGranularity, 15],
+    [Word.LogGranularity, 31],
+    [Word.LogGranularity, -1],
+    [Word.LogGranularity, 0x7fffffff],
+    [Word.LogMappableBytes, 31],
+    [Word.LogMappableBytes, 49],
+    [Word.LogMappableBytes, 33],
+    [Word.LogGranularity, 16],
+  ] as const) {
+    const { buffer, words } = create(22, 48)
+    words[word] = value
+    assert.match(causeOf(buffer), /^its memory is damaged: /)
+  }
+  for (const change of [-64, -1, 1, 64]) {
+    const { buffer } = create(22, 32)
+    const other = new SharedArrayBuffer(buffer.byteLength + change)
+    new Uint8Array(other).set(new Uint8Array(buffer).subarray(0, other.byteLength))
+    assert.match(causeOf(other), `its memory is damaged: ${other.byteLength} bytes, and its header speaks of`)
+  }
+})
+
+test('an own byteLength is not believed', () => {
+  const small = Object.defineProperty(new SharedArrayBuffer(8), 'byteLength', { value: 2 ** 30 })
+  assert.is(causeOf(small), 'its memory has 8 bytes, less than a header')
+})
+
+test('every layout has an identity of its own, seen by all who open it', () => {
+  const layouts = Array.from({ length: 100 }, () => create(22, 32))
+  assert.is(new Set(layouts.map(({ identity }) => identity)).size, 100)
+  for (const { identity, buffer } of layouts) {
+    assert.ok(Number.isSafeInteger(identity) && identity > 0 && identity < 2 ** 52 + 1)
+    assert.is(SharedLayout.open(buffer).identity, identity)
+  }
 })
 
 test.run()

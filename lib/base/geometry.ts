@@ -1,77 +1,14 @@
 /**
- * The door: every argument of a public method passes here, once; below it arguments are trusted. What
- * fails never reaches libc (koffi would pass NaN, fractions and too wide integers on in silence).
+ * The door for addresses and sizes: bytes and pages become chunk ranges of one mapper's geometry here, and back where the
+ * OS is asked. What fails never reaches libc (koffi would pass NaN, fractions and too wide integers on in silence).
  */
-import { MmapAnnotation } from './annotation.js'
-import { invalidArgType, invalidArgValue, outOfRange } from './errors.js'
-import { HugePageSupport, MmapProtection } from './policy.js'
+import { invalidArgType, outOfRange } from './errors.js'
 import { BYTES_IN_PAGE, type ByteRange, type ChunkRange, formatAddress } from './range.js'
 
-/** What callers may say about new memory; `O` in the contract. */
-export interface MapOptions {
-  /** Default `No`. */
-  readonly hugePage?: HugePageSupport | undefined
-  /** Default `ReadWrite`. Reservations are always inaccessible. */
-  readonly protection?: MmapProtection | undefined
-  /** Default none, or the one that the reservation has. */
-  readonly annotation?: MmapAnnotation | undefined
-}
-
-export interface AlignedMapOptions extends MapOptions {
-  /** Bytes, a power of two, at least the granularity (the default). */
-  readonly align?: number | undefined
-}
-
-export interface SharedHeapOptions extends MapOptions {
-  /**
-   * Default true: touching an uncommitted chunk kills the process, as a stray pointer should. False: it reads
-   * and writes demand-zero memory that is not accounted; nothing can crash, errors stay hidden.
-   */
-  readonly guard?: boolean | undefined
-}
-
-/** Of the same shape as a checked copy, so that hot paths see one. */
-const NO_OPTIONS: AllOptions = {
-  hugePage: undefined,
-  protection: undefined,
-  annotation: undefined,
-  align: undefined,
-  guard: undefined,
-}
-
-/** @internal An integer in `min`…`max`, else `ERR_INVALID_ARG_TYPE` or `ERR_OUT_OF_RANGE`. */
-export function checkInteger(name: string, value: unknown, min: number, max: number): number {
-  if (typeof value !== 'number') throw invalidArgType(name, 'a number', value)
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw outOfRange(name, `an integer, ${min} to ${max}`, value)
-  }
-  return value
-}
-
-/** @internal A member of a closed set, else `ERR_INVALID_ARG_TYPE` or `ERR_INVALID_ARG_VALUE`. */
-export function checkMember<T extends string>(name: string, value: unknown, set: Record<string, T>): T {
-  if (typeof value !== 'string') throw invalidArgType(name, 'a string', value)
-  if (!Object.hasOwn(set, value)) throw invalidArgValue(name, `one of ${Object.keys(set).join(', ')}`, value)
-  return value as T
-}
-
-/** @internal */
-interface AllOptions extends AlignedMapOptions {
-  readonly guard?: boolean | undefined
-}
-
-/** @internal A checked copy, so that each option is read once. `align` and `guard` are checked by who takes them. */
-export function checkMapOptions(options: AllOptions | undefined): AllOptions {
-  if (options === undefined) return NO_OPTIONS
-  if (options === null || typeof options !== 'object') throw invalidArgType('options', 'an object', options)
-  const { hugePage, protection, annotation, align, guard } = options
-  if (hugePage !== undefined) checkMember('options.hugePage', hugePage, HugePageSupport)
-  if (protection !== undefined) checkMember('options.protection', protection, MmapProtection)
-  if (annotation !== undefined && !MmapAnnotation.isOne(annotation)) {
-    throw invalidArgType('options.annotation', 'an MmapAnnotation', annotation)
-  }
-  return { hugePage, protection, annotation, align, guard }
-}
+/** @internal log2 of the bytes in a chunk; at least an OS page besides. */
+export const LOG_GRANULARITY = { min: 16, max: 30 } as const
+/** @internal log2 of the bytes to manage. */
+export const LOG_MAPPABLE_BYTES = { min: 32, max: 48 } as const
 
 /** @internal Turns byte arguments into chunk ranges of one mapper's geometry, and back. */
 export class Geometry {
@@ -102,7 +39,7 @@ export class Geometry {
   chunksAround(start: number, pages: number): ChunkRange {
     const bytes = this.checkPages(pages)
     this.#checkAddress(start, BYTES_IN_PAGE)
-    this.#checkEnd(start, bytes, 'pages')
+    this.#checkEnd(start, bytes, 'pages', bytes / BYTES_IN_PAGE)
     return this.#chunks(start, start + bytes)
   }
 
@@ -117,7 +54,7 @@ export class Geometry {
         pages,
       )
     }
-    this.#checkEnd(start, bytes, 'pages')
+    this.#checkEnd(start, bytes, 'pages', bytes / BYTES_IN_PAGE)
     return this.#chunks(start, start + bytes)
   }
 
@@ -148,7 +85,7 @@ export class Geometry {
     if (bytes % this.bytesInOsPage !== 0) {
       throw outOfRange('pages', `a multiple of ${this.bytesInOsPage / BYTES_IN_PAGE} (an OS page)`, pages)
     }
-    this.#checkEnd(start, bytes, 'pages')
+    this.#checkEnd(start, bytes, 'pages', bytes / BYTES_IN_PAGE)
     return bytes
   }
 
@@ -187,7 +124,7 @@ export class Geometry {
   /** An address that is a multiple of `align`. */
   checkAligned(start: number, bytes: number, align: number): void {
     this.#checkAddress(start, align)
-    this.#checkEnd(start, bytes, 'pages')
+    this.#checkEnd(start, bytes, 'pages', bytes / BYTES_IN_PAGE)
   }
 
   byteRange(range: ChunkRange): ByteRange {
@@ -212,7 +149,7 @@ export class Geometry {
     if (!(bytes >= 1 && bytes <= this.mappableBytes && Math.floor(bytes) === bytes)) {
       throw outOfRange(bytesName, `an integer, 1 to ${this.mappableBytes}`, bytes)
     }
-    this.#checkEnd(start, bytes, bytesName)
+    this.#checkEnd(start, bytes, bytesName, bytes)
   }
 
   #checkAddress(start: number, align: number): void {
@@ -222,13 +159,15 @@ export class Geometry {
     }
     const quotient = start / align
     if (Math.floor(quotient) !== quotient) {
-      throw outOfRange('start', `aligned to ${align} bytes (${formatAddress(align)})`, start)
+      const below = formatAddress(Math.floor(quotient) * align)
+      throw outOfRange('start', `aligned to ${align} bytes (${formatAddress(align)}), as ${below} is`, start)
     }
   }
 
-  #checkEnd(start: number, bytes: number, name: string): void {
+  /** `given` is the size as the caller wrote it. */
+  #checkEnd(start: number, bytes: number, name: string, given: number): void {
     if (start + bytes > this.mappableBytes) {
-      throw outOfRange(name, `such that the range ends at or below 2 ** ${this.logMappableBytes}`, bytes)
+      throw outOfRange(name, `such that the range ends at or below 2 ** ${this.logMappableBytes}`, given)
     }
   }
 }

@@ -1,24 +1,9 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { MmapAnnotation } from '../../lib/base/annotation.js'
-import { HugePageSupport, MmapProtection } from '../../lib/base/policy.js'
+import { Geometry } from '../../lib/base/geometry.js'
 import { BYTES_IN_PAGE } from '../../lib/base/range.js'
-import {
-  checkInteger,
-  checkMapOptions,
-  checkMember,
-  Geometry,
-  type MapOptions,
-} from '../../lib/base/validate.js'
-import {
-  assertRefusesRange,
-  assertRefusesType,
-  assertRefusesValue,
-  NOT_INTEGERS,
-  NOT_NUMBERS,
-  NOT_STRINGS,
-} from '../support/bad_input.js'
+import { assertRefusesRange, assertRefusesType, NOT_INTEGERS, NOT_NUMBERS } from '../support/bad_input.js'
 
 const CHUNK = 2 ** 22
 const PAGES = CHUNK / BYTES_IN_PAGE
@@ -169,6 +154,25 @@ test('checkAligned takes multiples that end inside the space', () => {
     assertRefusesRange(() => geometry.checkAligned(value as number, CHUNK, CHUNK), 'start', kind)
 })
 
+test('a size that is refused is named as it was given', () => {
+  for (const call of [
+    () => geometry.chunksAround(SPACE - 4096, 12),
+    () => geometry.wholeChunks(SPACE - CHUNK, 12 * PAGES),
+    () => geometry.osPages(SPACE - OS_PAGE, 12),
+    () => geometry.checkAligned(SPACE - CHUNK, 12 * PAGES * 4096, CHUNK),
+    () => geometry.bytes(SPACE - 1, 12),
+  ]) {
+    assert.throws(call, /Received 12(288)?$/)
+  }
+})
+
+test('an address that is not aligned is refused with one that is', () => {
+  assert.throws(
+    () => geometry.wholeChunks(3 * CHUNK + 4096, PAGES),
+    /aligned to 4194304 bytes \(0x400000\), as 0xc00000 is/,
+  )
+})
+
 test('rounding outward gives the fewest chunks that hold the range', () => {
   for (const [logGranularity, logMappableBytes] of [
     [16, 32],
@@ -243,74 +247,6 @@ test('a single chunk is told from several, and good arguments from bad ones', ()
       assert.is(geometry[call](CHUNK, value as number), -1)
     }
   }
-})
-
-test('checkInteger takes the bounds and nothing beyond them', () => {
-  assert.is(checkInteger('n', 16, 16, 30), 16)
-  assert.is(checkInteger('n', 30, 16, 30), 30)
-  for (const value of [15, 31, 16.5]) assertRefusesRange(() => checkInteger('n', value, 16, 30), 'n')
-  for (const [kind, value] of NOT_INTEGERS)
-    assertRefusesRange(() => checkInteger('n', value, 16, 30), 'n', kind)
-  for (const [kind, value] of NOT_NUMBERS)
-    assertRefusesType(() => checkInteger('n', value, 16, 30), 'n', kind)
-})
-
-test('checkMember takes the own values of a closed set only', () => {
-  for (const value of Object.values(MmapProtection)) {
-    assert.is(checkMember('protection', value, MmapProtection), value)
-  }
-  for (const value of [
-    '',
-    'read',
-    'READ',
-    'Read ',
-    'toString',
-    'constructor',
-    '__proto__',
-    'hasOwnProperty',
-  ]) {
-    assertRefusesValue(() => checkMember('protection', value, MmapProtection), 'protection', value)
-  }
-  for (const [kind, value] of NOT_STRINGS) {
-    assertRefusesType(() => checkMember('protection', value, MmapProtection), 'protection', kind)
-  }
-})
-
-test('options may be left out, whole or in parts', () => {
-  assert.ok(Object.values(checkMapOptions(undefined)).every(value => value === undefined))
-  for (const options of [
-    {},
-    { hugePage: undefined, protection: undefined, annotation: undefined },
-    { hugePage: HugePageSupport.TransparentHugePages },
-    { protection: MmapProtection.ReadExec, annotation: MmapAnnotation.misc('a') },
-  ] satisfies MapOptions[]) {
-    const checked: Record<string, unknown> = { ...checkMapOptions(options) }
-    const given: Record<string, unknown> = options
-    for (const name of Object.keys(checked)) assert.is(checked[name], given[name], name)
-  }
-})
-
-test('options that are no object are refused', () => {
-  for (const value of [null, true, 1, Number.NaN, 1n, 'Read', '', Symbol('a'), () => ({})]) {
-    assertRefusesType(() => checkMapOptions(value as MapOptions), 'options', String(value))
-  }
-})
-
-test('an option of the wrong type or value is refused by its name', () => {
-  for (const name of ['hugePage', 'protection'] as const) {
-    for (const [kind, value] of NOT_STRINGS.filter(([, value]) => value !== undefined)) {
-      assertRefusesType(() => checkMapOptions({ [name]: value } as MapOptions), `options.${name}`, kind)
-    }
-    for (const value of ['', 'no', 'Rw', '__proto__', 'valueOf']) {
-      assertRefusesValue(() => checkMapOptions({ [name]: value } as MapOptions), `options.${name}`, value)
-    }
-  }
-  const notAnnotations = [...NOT_STRINGS, ['a string', 'mmapper:misc:a'] as const]
-  for (const [kind, value] of notAnnotations.filter(([, value]) => value !== undefined)) {
-    assertRefusesType(() => checkMapOptions({ annotation: value } as MapOptions), 'options.annotation', kind)
-  }
-  const lookalike = { name: 'mmapper:misc:a' } as MmapAnnotation
-  assertRefusesType(() => checkMapOptions({ annotation: lookalike }), 'options.annotation')
 })
 
 test.run()

@@ -1,0 +1,284 @@
+/**
+ * Mistakes that people make, each with the message that it gets: what was called or given, what is wrong with it, and what
+ * to do instead.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import * as lib from '../../lib/index.js'
+import { CHUNK, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+
+// Without types, as programs that make such mistakes are.
+// biome-ignore lint/suspicious/noExplicitAny: any argument is to be given
+const untyped = lib as unknown as Record<string, any>
+const { ChunkStateMmapper, SharedHeap, MmapAnnotation, createMmapper, formatRuns, renderHeapMap } = untyped
+const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+const other = new ChunkStateMmapper({ logGranularity: 16 })
+const heap = mmapper.reserveSharedHeap(64 * CHUNK)
+const nursery = MmapAnnotation.space('nursery')
+const gone = new ChunkStateMmapper()
+const goneHandle = gone.handle
+gone[Symbol.dispose]()
+const goneHeap = mmapper.reserveSharedHeap(CHUNK)
+const goneHeapHandle = goneHeap.handle
+goneHeap[Symbol.dispose]()
+mmapper.quarantineAddressRange(WINDOW + 8 * CHUNK, PAGES)
+const free = WINDOW + 16 * CHUNK
+
+type Mistake = readonly [call: () => unknown, message: RegExp]
+const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
+  'a mapper': [
+    [
+      () => new ChunkStateMmapper({ granularity: CHUNK }),
+      /^Unknown option "granularity"\. Did you mean "logGranularity"\?$/,
+    ],
+    [
+      () => createMmapper({ logGranularity: CHUNK }),
+      /"options.logGranularity".*16 to 30 \(log2 of the bytes in a chunk\)\. Received 65536$/,
+    ],
+    [
+      () => new ChunkStateMmapper({ logMappableBytes: 2 ** 40 }),
+      /"options.logMappableBytes".*32 to 48 \(log2 of the bytes to manage\)/,
+    ],
+    [
+      () => new ChunkStateMmapper({ maxBytes: 2 ** 30 }),
+      /^Unknown option "maxBytes"\. Did you mean "maxMappedBytes"\?$/,
+    ],
+    [
+      () => new ChunkStateMmapper({ maxMappedBytes: '1 GiB' }),
+      /"options.maxMappedBytes".*a number\. Received type string \('1 GiB'\)$/,
+    ],
+    [
+      () => new ChunkStateMmapper({ syscalls: { mmap: () => 0 } }),
+      /"options.syscalls.munmap".*a function\. Received undefined$/,
+    ],
+    [
+      () => new ChunkStateMmapper(22),
+      /"options".*an object with any of logGranularity, .*\. Received type number \(22\)$/,
+    ],
+    [() => ChunkStateMmapper({}), /Class constructor .* cannot be invoked without 'new'/],
+  ],
+  'options of a call': [
+    [
+      () => mmapper.ensureMapped(free, 1, { anotation: nursery }),
+      /^Unknown option "anotation"\. Did you mean "annotation"\?$/,
+    ],
+    [
+      () => mmapper.ensureMapped(free, 1, { prot: 'Read' }),
+      /^Unknown option "prot"\. Did you mean "protection"\?$/,
+    ],
+    [
+      () => mmapper.ensureMapped(free, 1, { hugepages: 'No' }),
+      /^Unknown option "hugepages"\. Did you mean "hugePage"\?$/,
+    ],
+    [
+      () => mmapper.ensureMapped(free, 1, { name: 'nursery' }),
+      /^Unknown option "name"\. Known here: hugePage, protection, annotation$/,
+    ],
+    [
+      () => mmapper.ensureMapped(free, 1, { align: CHUNK }),
+      /^Unknown option "align": only quarantineAddressRangeAnywhere and .* take it\./,
+    ],
+    [
+      () => mmapper.ensureMapped(free, 1, { guard: false }),
+      /^Unknown option "guard": only reserveSharedHeap takes it\./,
+    ],
+    [() => heap.commit(0, 1, { guard: false }), /^Unknown option "guard": only reserveSharedHeap takes it\./],
+    [() => mmapper.ensureMapped(free, 1, nursery), /"options".*has the annotation in it, \{ annotation \}/],
+    [
+      () => mmapper.ensureMapped(free, 1, 'ReadWrite'),
+      /"options".*an object with any of hugePage, protection, annotation\. Received type string/,
+    ],
+    [
+      () => mmapper.ensureMapped(free, 1, { annotation: 'nursery' }),
+      /"options.annotation".*an MmapAnnotation\. Received type string \('nursery'\)$/,
+    ],
+    [
+      () => mmapper.ensureMapped(free, 1, { protection: 'rw' }),
+      /"options.protection".*one of NoAccess, Read, .*\. Received 'rw'$/,
+    ],
+    [
+      () => mmapper.ensureMapped(free, 1, { protection: 3 }),
+      /"options.protection".*a string\. Received type number \(3\)$/,
+    ],
+    [
+      () => mmapper.ensureMapped(free, 1, { hugePage: true }),
+      /"options.hugePage".*a string\. Received type boolean \(true\)$/,
+    ],
+    [
+      () => mmapper.reserveSharedHeap(1, { guard: 'no' }),
+      /"options.guard".*a boolean\. Received type string \('no'\)$/,
+    ],
+    [
+      () => mmapper.quarantineAddressRangeAnywhere(1, { align: 3 * CHUNK }),
+      /"options.align".*a power of two, 65536 \(the granularity\) to /,
+    ],
+    [
+      () => mmapper.quarantineAddressRangeAnywhere(1, { align: 4096 }),
+      /"options.align".*65536 \(the granularity\).*Received 4096$/,
+    ],
+  ],
+  'addresses and sizes': [
+    [
+      () => mmapper.ensureMapped(BigInt(free), 1),
+      /"start".*addresses and sizes are numbers, use Number\(\)$/,
+    ],
+    [() => mmapper.ensureMapped(`0x${free.toString(16)}`, 1), /"start".*a number\. Received type string/],
+    [() => mmapper.ensureMapped(free), /"pages".*a number\. Received undefined$/],
+    [() => mmapper.ensureMapped(free, 0), /"pages".*an integer, 1 to .*Received 0$/],
+    [() => mmapper.ensureMapped(free, 1000 / 4096), /"pages".*an integer, 1 to .*Received 0\.24/],
+    [
+      () => mmapper.ensureMapped(free + 1, 1),
+      /"start".*aligned to 4096 bytes \(0x1000\), as 0x30000100000 is\./,
+    ],
+    [
+      () => mmapper.decommit(WINDOW + 4096, PAGES),
+      /"start".*aligned to 65536 bytes \(0x10000\), as 0x30000000000 is\./,
+    ],
+    [() => mmapper.decommit(WINDOW, 1), /"pages".*a multiple of 16 pages \(whole chunks\)\. Received 1$/],
+    [() => mmapper.ensureMapped(2 ** 48, 1), /"start".*an integer address below 2 \*\* 48\./],
+    [() => mmapper.ensureMapped(2 ** 48 - 4096, 2), /"pages".*ends at or below 2 \*\* 48\. Received 2$/],
+    [() => mmapper.protect(WINDOW, 1, 'rx'), /"protection".*one of NoAccess, Read, .*\. Received 'rx'$/],
+    [() => mmapper.advise(WINDOW, 1, 'MADV_DONTNEED'), /"advice".*one of DontNeed, Free, /],
+    [
+      () => mmapper.releaseView(new Uint8Array(8)),
+      /"view".*an ArrayBuffer that view\(\) gave \(of a typed array: its buffer\)\./,
+    ],
+  ],
+  handles: [
+    [() => ChunkStateMmapper.attach(), /"handle".*it is no object\. Give mmapper\.handle/],
+    [
+      () => ChunkStateMmapper.attach(mmapper),
+      /"handle".*its kind is missing.*Give mmapper\.handle.*an instance of ChunkStateMmapper$/,
+    ],
+    [
+      () => ChunkStateMmapper.attach(heap.handle),
+      /"handle".*its kind is 'shared-heap', and not 'mmapper'\. Give mmapper\.handle/,
+    ],
+    [
+      () => ChunkStateMmapper.attach(JSON.parse(JSON.stringify(mmapper.handle))),
+      /"handle".*its memory is no SharedArrayBuffer\..*by workerData or postMessage/,
+    ],
+    [
+      () => ChunkStateMmapper.attach(goneHandle),
+      /^Cannot use a mapper after it was disposed\. Make a new one$/,
+    ],
+    [
+      () => ChunkStateMmapper.attach(mmapper.handle, { maxMappedBytes: 5 }),
+      /^Unknown option "maxMappedBytes": only the constructor of a mapper takes it\./,
+    ],
+    [() => SharedHeap.attach(mmapper, heap), /"handle".*Give heap\.handle.*an instance of SharedHeap$/],
+    [
+      () => SharedHeap.attach(heap.handle, mmapper),
+      /"mmapper".*a ChunkStateMmapper, as new or ChunkStateMmapper\.attach gives it/,
+    ],
+    [
+      () => SharedHeap.attach(mmapper.handle, heap.handle),
+      /"mmapper".*a ChunkStateMmapper, as new or ChunkStateMmapper\.attach gives it/,
+    ],
+    [
+      () => SharedHeap.attach(other, heap.handle),
+      /^Cannot attach: the heap belongs to another mapper\. Give as "mmapper" the mapper that reserved it/,
+    ],
+    [() => SharedHeap.attach(gone, heap.handle), /^Cannot use a mapper after it was disposed\./],
+    [
+      () => SharedHeap.attach(mmapper, goneHeapHandle),
+      /^Cannot use a shared heap after it was disposed\. Make a new one$/,
+    ],
+    [
+      () => SharedHeap.attach(mmapper, { ...heap.handle, start: heap.start + CHUNK }),
+      /"handle".*its heap is at 0x\w+, and not at 0x\w+ as it says/,
+    ],
+    [
+      () => SharedHeap.attach(mmapper, { ...heap.handle, bytes: CHUNK }),
+      /"handle".*it names another part of its buffer\./,
+    ],
+    [
+      () => SharedHeap.attach(mmapper, { ...heap.handle, bytes: 2 ** 30 }),
+      /"handle".*1 GiB at offset \d+ do not lie in its buffer of 4\.1 MiB\./,
+    ],
+    [
+      () => SharedHeap.attach(mmapper, { ...heap.handle, bytes: 5 }),
+      /"handle".*5 bytes at 0x\w+ are no whole chunks\./,
+    ],
+  ],
+  'shared heaps': [
+    [
+      () => new SharedHeap(CHUNK),
+      /^Cannot construct SharedHeap with new: mmapper\.reserveSharedHeap and SharedHeap\.attach make one$/,
+    ],
+    [() => mmapper.reserveSharedHeap(), /"bytes".*a number\. Received undefined$/],
+    [() => mmapper.reserveSharedHeap(0), /"bytes".*an integer, 1 to /],
+    [
+      () => heap.commit(0, 65 * CHUNK),
+      /"bytes".*1 to 4194304 from offset 0: the range ends beyond the heap \(4 MiB\)\. Received 4259840$/,
+    ],
+    [
+      () => heap.commit(CHUNK, 64 * CHUNK),
+      /"bytes".*1 to 4128768 from offset 65536: the range ends beyond the heap \(4 MiB\)\./,
+    ],
+    [() => heap.commit(heap.start, CHUNK), /"offset".*0 to 4194303: the heap has 4194304 bytes \(4 MiB\)\./],
+    [
+      () => heap.decommit(100, 2 * CHUNK),
+      /"offset".*a multiple of 65536 \(64 KiB\); the largest such range in this one is offset 65536, bytes 65536\. Received 100$/,
+    ],
+    [() => heap.decommit(0, 100), /"bytes".*a multiple of 65536 \(64 KiB\)\. Received 100$/],
+    [
+      () => heap.protect(CHUNK, 4096, 'Read'),
+      /^Cannot protect 0x\w+–0x\w+ \(64 KiB\), offset 65536 of the heap: quarantined\. /,
+    ],
+    [
+      () => heap.bytesView(0, 5 * 2 ** 20),
+      /"length".*the range ends beyond the heap \(4 MiB\)\. Received 5242880$/,
+    ],
+    [() => goneHeap.commit(0, 1), /^Cannot use a shared heap after it was disposed\. Make a new one$/],
+  ],
+  'what is around': [
+    [
+      () => new MmapAnnotation('nursery'),
+      /^Cannot construct MmapAnnotation with new: MmapAnnotation\.space, \.sideMeta, \.test and \.misc make one$/,
+    ],
+    [() => MmapAnnotation.space(''), /"name".*a non-empty string\. Received ''$/],
+    [() => formatRuns(mmapper, 80), /"options".*an object with any of width\. Received type number \(80\)$/],
+    [() => formatRuns(mmapper, { columns: 80 }), /^Unknown option "columns"\. Known here: width$/],
+    [() => formatRuns(mmapper, { width: 5 }), /"options.width".*at least 20\. Received 5$/],
+    [
+      () => formatRuns(mmapper.runs()),
+      /"mmapper".*a ChunkStateMmapper, as new or ChunkStateMmapper\.attach gives it\. Received an instance of Array$/,
+    ],
+    [
+      () => renderHeapMap(),
+      /"mmapper".*a ChunkStateMmapper, as new or ChunkStateMmapper\.attach gives it\. Received undefined$/,
+    ],
+    [() => renderHeapMap(gone), /^Cannot use a mapper after it was disposed\./],
+    [() => gone.stats(), /^Cannot use a mapper after it was disposed\./],
+    [
+      () => Object.assign(lib.MmapProtection, { Read: 'NoAccess' }),
+      /^Cannot assign to read only property 'Read'/,
+    ],
+  ],
+}
+
+for (const [what, mistakes] of Object.entries(MISTAKES)) {
+  test(`mistakes with ${what} are answered by what is wrong and what to do`, () => {
+    const before = JSON.stringify([...mmapper.runs()])
+    for (const [call, message] of mistakes) {
+      const error = thrownBy(call)
+      assert.match(error.message, message)
+      assert.ok(error.message.length < 400, error.message)
+      const isOfLanguage = /Class constructor|read only/.test(error.message)
+      assert.is(typeof error.code, isOfLanguage ? 'undefined' : 'string', error.message)
+    }
+    assert.is(JSON.stringify([...mmapper.runs()]), before)
+  })
+}
+
+test('there are fifty of them', () => {
+  assert.ok(Object.values(MISTAKES).flat().length >= 50)
+})
+
+test('everything can still be given back', () => {
+  heap[Symbol.dispose]()
+  for (const each of [mmapper, other]) each[Symbol.dispose]()
+})
+
+test.run()
