@@ -19,7 +19,7 @@ import {
 import type { ChunkReader } from '../chunks/chunk_reader.js'
 import { MAPPED, STATE_MASK, stateName } from '../chunks/entry.js'
 import { reserveSharedHeap, type SharedHeap } from '../managed/shared_heap.js'
-import { libcSyscalls, type Syscalls } from '../os/libc.js'
+import { LIBC, type Syscalls } from '../os/libc.js'
 import { osPageSize } from '../os/os_memory.js'
 import { SharedLayout } from '../shared_state/layout.js'
 import * as Word from '../shared_state/word.js'
@@ -293,11 +293,10 @@ function checkLayout(options: MmapperOptions, syscalls: Syscalls) {
 }
 
 function checkSyscalls(syscalls: Syscalls | undefined): Syscalls {
-  const real = libcSyscalls()
-  if (syscalls === undefined) return real
+  if (syscalls === undefined) return LIBC
   if (typeof syscalls !== 'object' || syscalls === null)
     throw invalidArgType('options.syscalls', 'an object', syscalls)
-  const missing = (Object.keys(real) as (keyof Syscalls)[]).find(name => typeof syscalls[name] !== 'function')
+  const missing = (Object.keys(LIBC) as (keyof Syscalls)[]).find(name => typeof syscalls[name] !== 'function')
   if (missing !== undefined)
     throw invalidArgType(`options.syscalls.${missing}`, 'a function', syscalls[missing])
   return syscalls
