@@ -20,6 +20,7 @@ import type { ChunkReader } from '../chunks/chunk_reader.js'
 import { MAPPED, STATE_MASK, stateName } from '../chunks/entry.js'
 import { reserveSharedHeap, type SharedHeap } from '../managed/shared_heap.js'
 import { LIBC, type Syscalls } from '../os/libc.js'
+import { releaseMaps } from '../os/maps_file.js'
 import { osPageSize } from '../os/os_memory.js'
 import { SharedLayout } from '../shared_state/layout.js'
 import * as Word from '../shared_state/word.js'
@@ -36,10 +37,11 @@ import { repair } from '../verbs/repair.js'
 import { quarantineAnywhere } from '../verbs/reserve.js'
 import { decommitChunk, mapChunk } from '../verbs/single_chunk.js'
 import { unmap } from '../verbs/unmap.js'
+import { auditOf } from './audit.js'
 import { dispose } from './dispose.js'
 import { inspectMmapper } from './inspect.js'
 import type { Discrepancy, Mmapper, MmapperOptions, MmapperStats, Run } from './mmapper.js'
-import { auditOf, runsOf, statsOf } from './report.js'
+import { runsOf, statsOf } from './report.js'
 
 const DEFAULT_LOG_GRANULARITY = 22
 const DEFAULT_LOG_MAPPABLE_BYTES = 48
@@ -92,6 +94,7 @@ export class ChunkStateMmapper implements Mmapper {
       }
     } catch (error) {
       context.threads.abandon(context.slot)
+      releaseMaps()
       forgetContext(this)
       throw error
     }

@@ -7,9 +7,10 @@ import { invalidArgType } from '../base/errors.js'
 import { Geometry } from '../base/validate.js'
 import { ChunkMap } from '../chunks/chunk_map.js'
 import type { Syscalls } from '../os/libc.js'
+import { keepMaps } from '../os/maps_file.js'
 import { OsMemory, osPageSize } from '../os/os_memory.js'
-import { OS_THREADS } from '../os/proc.js'
 import { SyscallTrace } from '../os/syscall_trace.js'
+import { OS_THREADS } from '../os/threads.js'
 import { HeapTable } from '../shared_state/heap_table.js'
 import type { SharedLayout } from '../shared_state/layout.js'
 import { SharedLock } from '../shared_state/shared_lock.js'
@@ -58,6 +59,8 @@ export class Context {
     this.ticket = this.threads.ticketOf(this.slot)
     this.localViews = new LocalViews(this.views, this.slot)
     this.lock = new SharedLock(layout.words, this.ticket, this.threads)
+    // Last: who makes a context lets go of it with `releaseMaps`.
+    keepMaps()
   }
 }
 

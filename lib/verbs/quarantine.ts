@@ -80,7 +80,11 @@ function reserveRuns(context: Context, range: ChunkRange, attributes: number, op
 /** The error of a reservation. */
 export function quarantineRefused(
   context: Context,
-  what: ByteRange & { readonly errno: number; readonly diagnosis?: Diagnosis | undefined },
+  what: ByteRange & {
+    readonly errno: number
+    readonly align?: number
+    readonly diagnosis?: Diagnosis | undefined
+  },
   { annotation }: MapOptions,
   partial?: ByteRange,
 ): MmapError {

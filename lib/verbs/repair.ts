@@ -53,7 +53,7 @@ import {
   withAnnotation,
   withState,
 } from '../chunks/entry.js'
-import { mappingsWithin, type OsMapping, readMaps } from '../os/proc.js'
+import { mappingsWithin, type OsMapping, readMaps } from '../os/maps.js'
 import * as Intent from '../shared_state/intent.js'
 import * as Num from '../shared_state/num.js'
 import * as Word from '../shared_state/word.js'

@@ -14,7 +14,7 @@ import type { ByteRange, ChunkRange } from '../base/range.js'
 import type { MapOptions } from '../base/validate.js'
 import { HUGE } from '../chunks/entry.js'
 import type { Diagnosis } from '../os/diagnosis.js'
-import { readMaps } from '../os/proc.js'
+import { readMaps } from '../os/maps.js'
 import * as Intent from '../shared_state/intent.js'
 import { CHUNKS_PER_SLAB } from '../shared_state/layout.js'
 import * as Num from '../shared_state/num.js'
@@ -64,7 +64,12 @@ export function quarantineAnywhere(context: Context, placement: Placement, optio
     }
     const { result, partial, diagnosis } = attempt
     if (result < 0)
-      throw quarantineRefused(context, { errno: result, start: -1, bytes, diagnosis }, options, partial)
+      throw quarantineRefused(
+        context,
+        { errno: result, start: -1, bytes, align, diagnosis },
+        options,
+        partial,
+      )
     return result
   } finally {
     leave(context)
