@@ -21,6 +21,7 @@ import type { ChunkReader } from '../chunks/chunk_reader.js'
 import { MAPPED, STATE_MASK, stateName } from '../chunks/entry.js'
 import { reserveSharedHeap, type SharedHeap } from '../managed/shared_heap.js'
 import type { Syscalls } from '../os/libc.js'
+import { releaseMaps } from '../os/maps_file.js'
 import { SharedLayout } from '../shared_state/layout.js'
 import { Context, forgetContext, registerContext } from '../transition/context.js'
 import { transition } from '../transition/frame.js'
@@ -35,11 +36,12 @@ import { repair } from '../verbs/repair.js'
 import { quarantineAnywhere } from '../verbs/reserve.js'
 import { unmap } from '../verbs/unmap.js'
 import { releaseView, view } from '../verbs/view.js'
+import { auditOf } from './audit.js'
 import { dispose } from './dispose.js'
 import { inspectMmapper } from './inspect.js'
 import { checkAttachOptions, checkMapperOptions } from './mapper_options.js'
 import type { Discrepancy, Mmapper, MmapperOptions, MmapperStats, Run } from './mmapper.js'
-import { auditOf, runsOf, statsOf } from './report.js'
+import { runsOf, statsOf } from './report.js'
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom')
 /** Keeps `ChunkStateMmapper.attach` from being confused with construction by options. */
@@ -47,8 +49,7 @@ const ATTACH = Symbol('attach')
 
 interface Attachment {
   readonly layout: SharedLayout
-  /** Undefined: the C library’s own. */
-  readonly syscalls: Syscalls | undefined
+  readonly syscalls: Syscalls
 }
 
 export class ChunkStateMmapper implements Mmapper {
@@ -91,6 +92,7 @@ export class ChunkStateMmapper implements Mmapper {
       })
     } catch (error) {
       context.threads.abandon(context.slot)
+      releaseMaps()
       forgetContext(this)
       throw error
     }

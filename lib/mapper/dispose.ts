@@ -4,6 +4,7 @@
  */
 
 import { MmapperError, ViewInUseError } from '../base/errors.js'
+import { releaseMaps } from '../os/maps_file.js'
 import * as Word from '../shared_state/word.js'
 import type { Context } from '../transition/context.js'
 import { transition } from '../transition/frame.js'
@@ -14,7 +15,10 @@ import { unmapHeld } from '../verbs/unmap.js'
 
 export function dispose(context: Context): void {
   const { words } = context.layout
-  if (words[Word.Disposed] !== 0) return
+  if (words[Word.Disposed] !== 0) {
+    releaseMaps()
+    return
+  }
   transition(context, () => {
     sweepDeadThreads(context)
     const others = othersOf(context)
@@ -29,6 +33,7 @@ export function dispose(context: Context): void {
   })
   context.isOver = true
   context.threads.detach(context.slot)
+  releaseMaps()
 }
 
 function othersOf(context: Context): number[] {

@@ -3,7 +3,7 @@
 import { invalidArgType, outOfRange } from '../base/errors.js'
 import { LOG_GRANULARITY, LOG_MAPPABLE_BYTES } from '../base/geometry.js'
 import { checkInteger, checkKeys } from '../base/options.js'
-import { libcSyscalls, type Syscalls } from '../os/libc.js'
+import { LIBC, type Syscalls } from '../os/libc.js'
 import { osPageSize } from '../os/os_memory.js'
 import type { LayoutOptions } from '../shared_state/layout.js'
 import type { MmapperOptions } from './mmapper.js'
@@ -15,7 +15,7 @@ const ATTACH_KEYS = ['syscalls'] as const
 
 export function checkMapperOptions(options: MmapperOptions): {
   layout: LayoutOptions
-  syscalls: Syscalls | undefined
+  syscalls: Syscalls
 } {
   const {
     logGranularity = DEFAULT_LOG_GRANULARITY,
@@ -41,24 +41,22 @@ export function checkMapperOptions(options: MmapperOptions): {
     throw invalidArgType('options.maxMappedBytes', 'a number', maxMappedBytes)
   if (!(maxMappedBytes >= 0)) throw outOfRange('options.maxMappedBytes', 'at least 0', maxMappedBytes)
   const syscalls = checkSyscalls(given)
-  const pageSize = osPageSize(syscalls ?? libcSyscalls())
+  const pageSize = osPageSize(syscalls)
   if (2 ** logGranularity < pageSize) {
     throw outOfRange('options.logGranularity', `at least ${Math.log2(pageSize)}, an OS page`, logGranularity)
   }
   return { layout: { logGranularity, logMappableBytes, maxMappedBytes }, syscalls }
 }
 
-export function checkAttachOptions(options: Pick<MmapperOptions, 'syscalls'>): Syscalls | undefined {
+export function checkAttachOptions(options: Pick<MmapperOptions, 'syscalls'>): Syscalls {
   return checkSyscalls(checkKeys(options, ATTACH_KEYS).syscalls)
 }
 
-/** Undefined if none are given: only the C library's own are known to do nothing else. */
-function checkSyscalls(syscalls: Syscalls | undefined): Syscalls | undefined {
-  if (syscalls === undefined) return undefined
-  const real = libcSyscalls()
+function checkSyscalls(syscalls: Syscalls | undefined): Syscalls {
+  if (syscalls === undefined) return LIBC
   if (typeof syscalls !== 'object' || syscalls === null)
     throw invalidArgType('options.syscalls', 'an object', syscalls)
-  for (const name of Object.keys(real) as (keyof Syscalls)[]) {
+  for (const name of Object.keys(LIBC) as (keyof Syscalls)[]) {
     const call: unknown = syscalls[name]
     if (typeof call !== 'function') throw invalidArgType(`options.syscalls.${name}`, 'a function', call)
   }

@@ -5,8 +5,10 @@
  */
 import type { MmapErrorReason } from '../base/errors.js'
 import { formatBytes } from '../base/range.js'
+import { diagnoseAddresses } from './address_space.js'
+import { readText } from './files.js'
+import { visitMaps } from './maps.js'
 import type { PlatformConstants } from './platform/constants.js'
-import { countLines, readMaps, readText } from './proc.js'
 
 export interface Diagnosis {
   readonly reason: MmapErrorReason
@@ -16,8 +18,6 @@ export interface Diagnosis {
 
 /** Threads and the engine map memory too: this close to the limit counts as reached. */
 const MAP_COUNT_SLACK = 64
-/** What four-level page tables give to user space, less the last page. */
-const LOWEST_CEILING = 2 ** 47 - 2 ** 12
 
 /** The name of an errno: `ENOMEM`. */
 export function errnoName(errno: number): string {
@@ -36,6 +36,8 @@ export interface Refused {
   /** Negative where the OS was to choose. */
   readonly start: number
   readonly bytes: number
+  /** What the start must be a multiple of, where the OS was to choose. */
+  readonly align?: number | undefined
   /** Only addresses were wanted: nothing is charged for them. */
   readonly isReservation?: boolean | undefined
 }
@@ -83,15 +85,16 @@ function diagnoseMemory(refused: Refused): Diagnosis {
     diagnoseMapCount() ??
     diagnoseLimits(refused) ??
     (refused.isReservation ? undefined : diagnoseCommit(refused.bytes)) ??
-    diagnoseAddresses(refused) ??
+    (refused.syscall === 'mmap' ? diagnoseAddresses(refused) : undefined) ??
     unknown()
   )
 }
 
 function diagnoseMapCount(): Diagnosis | undefined {
   const most = Number(readText('/proc/sys/vm/max_map_count') ?? Number.NaN)
-  const count = countLines('/proc/self/maps')
-  if (count === undefined || !(most > 0) || count < most - MAP_COUNT_SLACK) return undefined
+  if (!(most > 0)) return undefined
+  let count = 0
+  if (visitMaps(() => count++) !== '' || count < most - MAP_COUNT_SLACK) return undefined
   return {
     reason: 'map-count',
     advice:
@@ -100,7 +103,10 @@ function diagnoseMapCount(): Diagnosis | undefined {
   }
 }
 
-function diagnoseLimits({ syscall, bytes, isReservation }: Refused): Diagnosis | undefined {
+function diagnoseLimits({ syscall, bytes: asked, align = 0, isReservation }: Refused): Diagnosis | undefined {
+  // The OS aligns to pages only: that much more is asked for, to cut what is aligned out of it.
+  const bytes = asked + align
+
   const limits = readText('/proc/self/limits')
   if (limits === undefined) return undefined
   for (const { limit, used, resource, applies } of [
@@ -121,36 +127,6 @@ function diagnoseLimits({ syscall, bytes, isReservation }: Refused): Diagnosis |
 /** Bytes that a line of `/proc/self/status` says; NaN if it does not. */
 function statusBytes(name: string): number {
   return 1024 * Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(readText('/proc/self/status') ?? '')?.[1])
-}
-
-/** What is left when no limit explains it: the addresses themselves. */
-function diagnoseAddresses({ syscall, start, bytes }: Refused): Diagnosis | undefined {
-  if (syscall !== 'mmap') return undefined
-  if (start < 0) return diagnoseGaps(bytes)
-  if (start + bytes <= LOWEST_CEILING) return undefined
-  return {
-    reason: 'address-space',
-    advice:
-      `A process may have no more than ${formatBytes(LOWEST_CEILING)} of addresses on most machines. ` +
-      'Ask for less, or for lower addresses.',
-  }
-}
-
-/** Engines place memory all over the address space: what is free need not be in one piece. */
-function diagnoseGaps(bytes: number): Diagnosis | undefined {
-  let largest = 0
-  let last = 0
-  for (const { start, limit } of readMaps() ?? []) {
-    largest = Math.max(largest, Math.min(start, LOWEST_CEILING) - last)
-    last = limit
-  }
-  if (bytes <= largest) return undefined
-  return {
-    reason: 'address-space',
-    advice:
-      `The largest free piece of the address space has ${formatBytes(largest)} ` +
-      '(the engine has mapped memory in between). Ask for less.',
-  }
 }
 
 function diagnoseCommit(bytes: number): Diagnosis | undefined {

@@ -96,7 +96,8 @@ const REFUSING: Syscalls = {
   sysconf: refuse,
 }
 
-const SYSCALLS = PLATFORM === undefined ? REFUSING : bind(PLATFORM)
+/** @internal The real system calls. Users get copies: a mapper that has this object was given no others. */
+export const LIBC: Syscalls = PLATFORM === undefined ? REFUSING : bind(PLATFORM)
 
 /** Calls that `stats().syscalls` counts, in the order of their counters. */
 export const SYSCALL_NAMES = [
@@ -110,7 +111,7 @@ export const SYSCALL_NAMES = [
 
 /** The real system calls, as a fresh object to wrap or to count. */
 export function libcSyscalls(): Syscalls {
-  return { ...SYSCALLS }
+  return { ...LIBC }
 }
 
 /** @internal The longest buffer that this runtime makes. Asked when needed: importing `node:buffer` takes 1 ms. */

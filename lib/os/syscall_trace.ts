@@ -3,9 +3,14 @@
  * While nobody listens the plain system calls run, and all it costs is one look at a property per
  * transition. Messages are kept while the lock is held and published after, since subscribers are users'
  * code. See node:diagnostics_channel.
+ *
+ * **No message is lost.** One leaves the queue when it has been published. Subscribers' errors do not come here: the
+ * runtimes report them as uncaught. What does is the end of the stack: the rest is published next time, and the call
+ * that is done already does not fail. A subscriber may use the mapper: the messages of that are published after, in
+ * order, by the one loop that runs.
  */
 import { errnoName } from './diagnosis.js'
-import { SYSCALL_NAMES, type Syscalls } from './libc.js'
+import { LIBC, SYSCALL_NAMES, type Syscalls } from './libc.js'
 
 export const SYSCALL_CHANNEL = 'mmapper:syscall'
 
@@ -28,14 +33,21 @@ export class SyscallTrace {
   /** Made for the first listener. */
   #traced: Syscalls | undefined
   readonly #channel: Channel
-  #messages: SyscallMessage[] = []
+  readonly #isInjected: boolean
+  readonly #messages: SyscallMessage[] = []
+  /** Messages published already, at the head of the queue. */
+  #published = 0
+  #isPublishing = false
 
-  readonly #origin: 'plain' | 'injected'
-
-  constructor(plain: Syscalls, origin: 'plain' | 'injected') {
+  constructor(plain: Syscalls) {
     this.#plain = plain
-    this.#origin = origin
+    this.#isInjected = plain !== LIBC
     this.#channel = process.getBuiltinModule('node:diagnostics_channel').channel(SYSCALL_CHANNEL)
+  }
+
+  /** Whether a system call is libc's and nothing else now: neither injected nor listened to. */
+  get isPlain(): boolean {
+    return !this.#isInjected && !this.#channel.hasSubscribers
   }
 
   /** The calls to make now: traced ones if somebody listens. */
@@ -43,11 +55,6 @@ export class SyscallTrace {
     if (!this.#channel.hasSubscribers) return this.#plain
     this.#traced ??= this.#wrapAll()
     return this.#traced
-  }
-
-  /** Whether nothing but the C library's own functions runs in a call. */
-  get isPlain(): boolean {
-    return this.#origin === 'plain' && !this.#channel.hasSubscribers
   }
 
   #wrapAll(): Syscalls {
@@ -60,13 +67,24 @@ export class SyscallTrace {
   }
 
   get pending(): boolean {
-    return this.#messages.length > 0
+    return this.#messages.length > 0 && !this.#isPublishing
   }
 
   publish(): void {
     const messages = this.#messages
-    this.#messages = []
-    for (const message of messages) this.#channel.publish(message)
+    this.#isPublishing = true
+    try {
+      while (this.#published < messages.length) {
+        this.#channel.publish(messages[this.#published])
+        this.#published++
+      }
+      messages.length = 0
+      this.#published = 0
+    } catch {
+      // Kept for the next time.
+    } finally {
+      this.#isPublishing = false
+    }
   }
 
   #wrap(name: keyof Syscalls, call: (...args: never[]) => number): (...args: never[]) => number {

@@ -14,6 +14,9 @@
  * lock's holder, when its thread is dead and what it held has been cleared. The latter compares and swaps,
  * for the slot may have been taken over meanwhile.
  *
+ * **Alive** is who is not proven dead. A start time that is not known is 0, and any thread of that id may be it; the
+ * thread itself writes it down as soon as it knows.
+ *
  * **Tickets** name attachments, not slots: the slot + 1 and its generation, counted up whenever it is taken.
  * A ticket once read stays the name of that attachment, though its slot serves another thread by now.
  */
@@ -32,8 +35,9 @@ export interface ThreadIdentity {
 
 /** What the OS says of threads. */
 export interface Threads {
+  /** The id is always the same; a start time that was not known may be known later. */
   self(): ThreadIdentity
-  /** `startTime` 0: whatever thread has that id. */
+  /** False only if it is certain. `startTime` 0: whatever thread has that id. */
   isAlive(id: number, startTime: number): boolean
 }
 
@@ -53,7 +57,7 @@ export class ThreadTable {
   readonly #workers: Int32Array
   readonly #generations: Int32Array
   readonly #threads: Threads
-  readonly #self: ThreadIdentity
+  #self: ThreadIdentity
   readonly #words: Int32Array
 
   constructor(layout: SharedLayout, threads: Threads) {
@@ -116,12 +120,21 @@ export class ThreadTable {
     if (id === 0 || id === ABANDONED) return false
     if (id < 0) return this.#threads.isAlive(-id, 0)
     const start = this.#starts[slot]!
-    const isAlive = id === this.#self.id ? start === this.#self.startTime : this.#threads.isAlive(id, start)
+    const isAlive = id === this.#self.id ? this.#startedAsSelf(slot) : this.#threads.isAlive(id, start)
     return isAlive || this.occupantOf(slot) !== id
   }
 
   isSelf(slot: number): boolean {
-    return this.occupantOf(slot) === this.#self.id && this.#starts[slot] === this.#self.startTime
+    return this.occupantOf(slot) === this.#self.id && this.#startedAsSelf(slot)
+  }
+
+  /** Of a slot with this thread's id: whether it may be this thread's. */
+  #startedAsSelf(slot: number): boolean {
+    if (this.#self.startTime === 0) this.#self = this.#threads.self()
+    const { startTime } = this.#self
+    // Now the others can tell this thread from one that gets its id later.
+    if (this.#starts[slot] === 0) this.#starts[slot] = startTime
+    return startTime === 0 || this.#starts[slot] === startTime
   }
 
   isTaken(slot: number): boolean {

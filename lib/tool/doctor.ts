@@ -4,9 +4,11 @@ import { release } from 'node:os'
 import { BYTES_IN_PAGE, formatBytes } from '../base/range.js'
 import { ChunkStateMmapper, libcSyscalls, MemoryAdvice, MmapAnnotation, type Mmapper } from '../index.js'
 import { table } from '../mapper/inspect.js'
+import { readText } from '../os/files.js'
+import { readMaps } from '../os/maps.js'
 import type { PlatformConstants } from '../os/platform/constants.js'
 import { platformConstants } from '../os/platform/index.js'
-import { OS_THREADS, readMaps, readText } from '../os/proc.js'
+import { OS_THREADS } from '../os/threads.js'
 
 export interface Finding {
   readonly name: string
@@ -65,7 +67,9 @@ export function runtimeName(versions: NodeJS.ProcessVersions = process.versions)
 
 function naming(): Finding {
   const name = 'names in /proc/PID/maps'
-  const shown = (readMaps() ?? []).some(mapping => mapping.name === '[anon:mmapper:misc:doctor]')
+  const mappings = readMaps()
+  if (mappings === undefined) return { name, value: 'not known' }
+  const shown = mappings.some(mapping => mapping.name === '[anon:mmapper:misc:doctor]')
   if (shown) return works(name, 'shown by the kernel')
   return fails(name, 'not in this kernel (CONFIG_ANON_VMA_NAME); the mapper itself keeps them')
 }

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { formatAddress, formatBytes } from '../base/range.js'
 import { table } from '../mapper/inspect.js'
-import { type OsMapping, parseMaps } from '../os/proc.js'
+import { type OsMapping, parseMaps } from '../os/maps.js'
 
 export interface ResidentMapping extends OsMapping {
   readonly residentBytes: number

@@ -9,7 +9,7 @@
 import { ANY, NO_ACCESS } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import { isOwn, MAPPED, protOf, QUARANTINED, STATE_MASK, withProt } from '../chunks/entry.js'
-import { mappingsWithin, type OsMapping, readMaps } from '../os/proc.js'
+import { mappingsWithin, type OsMapping, readMaps } from '../os/maps.js'
 import type { Context } from './context.js'
 import { changedPages, detachUnreachable, pageRuns } from './page_runs.js'
 

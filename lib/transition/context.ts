@@ -6,10 +6,11 @@
 import { disposedError, invalidArgType } from '../base/errors.js'
 import { Geometry } from '../base/geometry.js'
 import { ChunkMap } from '../chunks/chunk_map.js'
-import { libcSyscalls, type Syscalls } from '../os/libc.js'
+import type { Syscalls } from '../os/libc.js'
+import { keepMaps } from '../os/maps_file.js'
 import { OsMemory, osPageSize } from '../os/os_memory.js'
-import { OS_THREADS } from '../os/proc.js'
 import { SyscallTrace } from '../os/syscall_trace.js'
+import { OS_THREADS } from '../os/threads.js'
 import { HeapTable } from '../shared_state/heap_table.js'
 import type { SharedLayout } from '../shared_state/layout.js'
 import { SharedLock } from '../shared_state/shared_lock.js'
@@ -49,18 +50,17 @@ export class Context {
 
   constructor(
     layout: SharedLayout,
-    syscalls: Syscalls | undefined,
+    syscalls: Syscalls,
     role: 'creator' | 'attached',
     repair: (context: Context) => void,
   ) {
-    const calls = syscalls ?? libcSyscalls()
     this.isCreator = role === 'creator'
     this.layout = layout
     this.repair = repair
-    this.geometry = new Geometry(layout.logGranularity, layout.logMappableBytes, osPageSize(calls))
+    this.geometry = new Geometry(layout.logGranularity, layout.logMappableBytes, osPageSize(syscalls))
     this.map = new ChunkMap(layout)
-    this.os = new OsMemory(calls, layout)
-    this.trace = new SyscallTrace(calls, syscalls === undefined ? 'plain' : 'injected')
+    this.os = new OsMemory(syscalls, layout)
+    this.trace = new SyscallTrace(syscalls)
     this.views = new ViewTable(layout)
     this.heaps = new HeapTable(layout)
     this.threads = new ThreadTable(layout, OS_THREADS)
@@ -68,6 +68,8 @@ export class Context {
     this.localViews = new LocalViews(this.views, this.slot)
     this.lock = new SharedLock(layout, this.slot, this.threads)
     this.presence = this.lock.presenceOf(this.slot)
+    // Last: who makes a context lets go of it with `releaseMaps`.
+    keepMaps()
   }
 }
 

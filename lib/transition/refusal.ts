@@ -16,6 +16,8 @@ export interface Refusal extends ByteRange {
   readonly syscall: string
   /** Negative. */
   readonly errno: number
+  /** Where the OS was to choose. */
+  readonly align?: number | undefined
   readonly annotation?: string | undefined
   /** Only addresses were wanted. */
   readonly isReservation?: boolean | undefined
@@ -57,7 +59,7 @@ export function refused(context: Context, refusal: Refusal): MmapError {
 }
 
 function error(refusal: Refusal, { reason, advice }: Diagnosis): MmapError {
-  const { start, errno, isReservation: _, diagnosis: __, ...rest } = refusal
+  const { start, errno, align: _, isReservation: __, diagnosis: ___, ...rest } = refusal
   return new MmapError({
     ...rest,
     errno,

@@ -15,7 +15,7 @@
 
 import type { MapOptions } from '../base/options.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
-import { readMaps } from '../os/proc.js'
+import { readMaps } from '../os/maps.js'
 import * as Journal from '../shared_state/journal.js'
 import { CHUNKS_PER_SLAB } from '../shared_state/sizes.js'
 import type { Context } from '../transition/context.js'

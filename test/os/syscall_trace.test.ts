@@ -1,8 +1,11 @@
 /** The diagnostics channel: every system call as a message, and nothing while nobody listens. */
-import { subscribe, unsubscribe } from 'node:diagnostics_channel'
+import { Channel, channel, subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, libcSyscalls, SYSCALL_CHANNEL, type SyscallMessage } from '../../lib/index.js'
+import { LIBC } from '../../lib/os/libc.js'
+import { SyscallTrace } from '../../lib/os/syscall_trace.js'
+import { resultOf } from '../support/children.js'
 import { CHUNK, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 
 const libc = libcSyscalls()
@@ -124,6 +127,88 @@ test('a system call that has gone fails the traced call, and that one only', () 
     },
     syscalls as typeof libc,
   )
+})
+
+test('calls are plain if they are neither injected nor listened to', () => {
+  assert.is(new SyscallTrace(LIBC).isPlain, true)
+  assert.is(new SyscallTrace(libcSyscalls()).isPlain, false)
+  listening(() => assert.is(new SyscallTrace(LIBC).isPlain, false))
+  assert.is(new SyscallTrace(LIBC).isPlain, true)
+})
+
+/** A trace with a message for each of some calls of sysconf, and what is published of them. */
+function traced(names: readonly number[]): {
+  trace: SyscallTrace
+  seen: number[]
+  listener: (m: unknown) => void
+} {
+  const trace = new SyscallTrace({ ...libc, sysconf: name => name })
+  const seen: number[] = []
+  const listener = (message: unknown): void => {
+    seen.push((message as SyscallMessage).args[0] as number)
+  }
+  subscribe(SYSCALL_CHANNEL, listener)
+  for (const name of names) trace.syscalls.sysconf(name)
+  return { trace, seen, listener }
+}
+
+test('a message that cannot be published is kept with those after it, and the next time is in order', () => {
+  const { trace, seen, listener } = traced([1, 2, 3])
+  const { publish } = Channel.prototype
+  const active = Object.getPrototypeOf(channel(SYSCALL_CHANNEL)) as { publish: unknown }
+  const real = active.publish
+  let calls = 0
+  try {
+    active.publish = function (this: Channel, message: unknown) {
+      if (++calls === 2) throw new RangeError('Maximum call stack size exceeded')
+      return (real as typeof publish).call(this, message)
+    }
+    trace.publish()
+    assert.equal(seen, [1])
+    assert.is(trace.pending, true)
+    trace.syscalls.sysconf(4)
+  } finally {
+    active.publish = real
+  }
+  trace.publish()
+  assert.equal(seen, [1, 2, 3, 4])
+  assert.is(trace.pending, false)
+  unsubscribe(SYSCALL_CHANNEL, listener)
+})
+
+test('what a subscriber causes is published after, in order', () => {
+  const { trace, seen, listener } = traced([1, 2])
+  const nested = (message: unknown): void => {
+    const [name] = (message as SyscallMessage).args as [number]
+    if (name > 2) return
+    trace.syscalls.sysconf(name + 10)
+    assert.is(trace.pending, false, 'the loop that runs will do it')
+  }
+  subscribe(SYSCALL_CHANNEL, nested)
+  trace.publish()
+  unsubscribe(SYSCALL_CHANNEL, nested)
+  unsubscribe(SYSCALL_CHANNEL, listener)
+  assert.equal(seen, [1, 2, 11, 12])
+})
+
+test('a subscriber that throws takes no message from the others', () => {
+  const result = resultOf(`
+    import { subscribe } from 'node:diagnostics_channel'
+    const mmapper = new ChunkStateMmapper()
+    const names = [], uncaught = []
+    process.on('uncaughtException', error => uncaught.push(error.message))
+    subscribe('mmapper:syscall', () => { throw new Error('mine') })
+    subscribe('mmapper:syscall', ({ name }) => names.push(name))
+    mmapper.ensureMapped(WINDOW, PAGES)
+    mmapper.decommit(WINDOW, PAGES)
+    mmapper.unmap(WINDOW, PAGES)
+    await new Promise(resolve => setTimeout(resolve, 10))
+    print([names, uncaught])
+  `)
+  assert.equal(result, [
+    ['mmap', 'mmap', 'munmap'],
+    ['mine', 'mine', 'mine'],
+  ])
 })
 
 test.run()

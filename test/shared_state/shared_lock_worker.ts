@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads'
-import { OS_THREADS } from '../../lib/os/proc.js'
+import { OS_THREADS } from '../../lib/os/threads.js'
 import { SharedLayout } from '../../lib/shared_state/layout.js'
 import { SharedLock } from '../../lib/shared_state/shared_lock.js'
 import { ThreadTable } from '../../lib/shared_state/thread_table.js'

@@ -1,6 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { OS_THREADS } from '../../lib/os/proc.js'
+import { OS_THREADS } from '../../lib/os/threads.js'
 import { MOST_THREADS, SharedLayout } from '../../lib/shared_state/layout.js'
 import { slotOf, ThreadTable } from '../../lib/shared_state/thread_table.js'
 
@@ -88,6 +88,61 @@ test('an abandoned slot is dead and taken until it is swept', () => {
   assert.is(table.isTaken(slot), true)
   table.vacate(slot, table.occupantOf(slot))
   assert.is(table.isTaken(slot), false)
+})
+
+/** A thread whose start time is not known at first. */
+class LateTable {
+  startTime = 0
+  readonly table: ThreadTable
+
+  constructor(os: FakeOs, id: number, startTime: number) {
+    os.alive.set(id, startTime)
+    this.table = new ThreadTable(os.layout, {
+      self: () => ({ id, startTime: this.startTime, worker: id }),
+      isAlive: (asked, start) => {
+        const found = os.alive.get(asked)
+        return found !== undefined && (start === 0 || start === found)
+      },
+    })
+  }
+}
+
+test('a thread that does not know its start time knows its slots, and is alive to all', () => {
+  const os = new FakeOs()
+  const late = new LateTable(os, 100, 7)
+  const slot = late.table.attach()
+  const other = os.table(5, 1)
+  for (const startTime of [0, 7]) {
+    late.startTime = startTime
+    assert.is(late.table.isSelf(slot), true)
+    assert.is(late.table.isAlive(slot), true)
+    assert.is(late.table.isTicketOfSelf(late.table.ticketOf(slot)), true)
+    assert.is(other.isAlive(slot), true)
+    assert.is(other.isSelf(slot), false)
+  }
+  os.alive.delete(100)
+  assert.is(other.isAlive(slot), false)
+})
+
+test('a start time that is known later tells the thread from a namesake', () => {
+  const os = new FakeOs()
+  const late = new LateTable(os, 100, 7)
+  const slot = late.table.attach()
+  late.startTime = 7
+  assert.is(late.table.isAlive(slot), true)
+  assert.is(os.table(100, 8).isAlive(slot), false)
+  assert.is(os.table(5, 1).isAlive(slot), false)
+})
+
+test('a slot whose start time is known may be that of a thread that does not know its own', () => {
+  const os = new FakeOs()
+  const slot = os.table(100, 7).attach()
+  const late = new LateTable(os, 100, 7)
+  assert.is(late.table.isAlive(slot), true)
+  assert.is(late.table.isSelf(slot), true)
+  late.startTime = 8
+  assert.is(late.table.isAlive(slot), false)
+  assert.is(late.table.isSelf(slot), false)
 })
 
 test('the OS knows this thread, and that there never was one with its id and another start', () => {

@@ -19,13 +19,17 @@ export interface Ended {
   readonly signal: string | null
 }
 
+/** What a child may take; one that waits for ever ends by SIGKILL. */
+const MOST_MS = 120_000
+
 /** Runs `script` as a module. `shell` goes before the command, e.g. `ulimit -v 1000000;`. */
 export function runChild(script: string, { shell = '', flags = [] as string[] } = {}): Ended {
   const args = [...flags, '--input-type=module', '-e', HEAD + script]
+  const options = { encoding: 'utf8', timeout: MOST_MS, killSignal: 'SIGKILL' } as const
   const { stdout, stderr, status, signal } =
     shell === ''
-      ? spawnSync(process.execPath, args, { encoding: 'utf8' })
-      : spawnSync('sh', ['-c', `${shell} exec "$0" "$@"`, process.execPath, ...args], { encoding: 'utf8' })
+      ? spawnSync(process.execPath, args, options)
+      : spawnSync('sh', ['-c', `${shell} exec "$0" "$@"`, process.execPath, ...args], options)
   return { stdout: stdout.trim(), stderr: stderr.trim(), status, signal }
 }
 

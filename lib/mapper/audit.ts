@@ -1,0 +1,112 @@
+/**
+ * The audit: what the chunk map says of own memory, held against what the OS shows. With the lock held.
+ *
+ * Both sides are walked once, upwards and side by side, a piece of the chunk map and a line of the OS at a time, so that
+ * it needs no more memory with 65,000 mappings than with ten.
+ */
+import { MmapperError } from '../base/errors.js'
+import { protectionOf } from '../base/policy.js'
+import { ANY, MIXED } from '../base/protections.js'
+import { isOwn, MAPPED, protOf, STATE_MASK, stateName } from '../chunks/entry.js'
+import { type OsMapping, visitMaps } from '../os/maps.js'
+import type { Context } from '../transition/context.js'
+import type { Discrepancy } from './mmapper.js'
+
+/** Bytes that the chunk map says one thing of. */
+interface Piece {
+  readonly start: number
+  readonly limit: number
+  readonly entry: number
+  readonly prot: number
+}
+
+/** Every range of own memory that the OS has otherwise. Foreign and Unmapped chunks are nobody's business. */
+export function auditOf(context: Context): Discrepancy[] {
+  const audit = new Audit(ownPieces(context))
+  const failure = visitMaps(mapping => audit.pass(mapping))
+  if (failure !== '') throw cannotAudit(failure)
+  return audit.finish()
+}
+
+function cannotAudit(failure: string): MmapperError {
+  return failure === 'ENOENT'
+    ? new MmapperError(
+        'ERR_MMAPPER_UNSUPPORTED',
+        'Cannot audit: this OS has no readable /proc/self/maps. Mount procfs, or audit on Linux',
+      )
+    : new MmapperError(
+        'ERR_MMAPPER_EXHAUSTED',
+        `Cannot audit: reading /proc/self/maps failed with ${failure}. Close descriptors that are not needed, ` +
+          'or see the manual page of open(2) for this error, then repeat the call',
+      )
+}
+
+function* ownPieces({ map, geometry }: Context): Generator<Piece, undefined> {
+  const bytesInPage = geometry.bytesInChunk / map.pagesInChunk
+  for (let at = 0; at < map.chunks; ) {
+    const end = map.uniformLimit(at, map.chunks)
+    const entry = map.entryAt(at)
+    const limit = end * map.pagesInChunk
+    for (let page = at * map.pagesInChunk; isOwn(entry) && page < limit; ) {
+      // Pages of one run agree, but for those of a mixed chunk.
+      const next = protOf(entry) === MIXED ? map.protectionLimit(page, limit) : limit
+      yield { start: page * bytesInPage, limit: next * bytesInPage, entry, prot: map.protectionOfPage(page) }
+      page = next
+    }
+    at = end
+  }
+}
+
+class Audit {
+  readonly #found: Discrepancy[] = []
+  readonly #pieces: Iterator<Piece, undefined>
+  #piece: Piece | undefined
+  /** How far the piece has been compared. */
+  #at = 0
+
+  constructor(pieces: Iterator<Piece, undefined>) {
+    this.#pieces = pieces
+    this.#next()
+  }
+
+  /** Mappings come ascending; of a file that changes while it is read they may overlap. */
+  pass(mapping: OsMapping): void {
+    while (this.#piece !== undefined && this.#at < mapping.limit) {
+      const { limit } = this.#piece
+      if (mapping.start > this.#at) this.#differs(this.#piece, Math.min(mapping.start, limit), 'nothing')
+      if (this.#at < limit) this.#compare(this.#piece, mapping)
+      if (this.#at < limit) return
+      this.#next()
+    }
+  }
+
+  /** The rest is not there. */
+  finish(): Discrepancy[] {
+    for (; this.#piece !== undefined; this.#next()) this.#differs(this.#piece, this.#piece.limit, 'nothing')
+    return this.#found
+  }
+
+  #next(): void {
+    const { value } = this.#pieces.next()
+    this.#piece = value
+    this.#at = value?.start ?? 0
+  }
+
+  #compare(piece: Piece, mapping: OsMapping): void {
+    const limit = Math.min(mapping.limit, piece.limit)
+    // What the user mapped over a reservation is his; a discarded Quarantined chunk may be accessible or not.
+    const isAsSaid =
+      piece.prot === ANY
+        ? mapping.anonymous || (piece.entry & STATE_MASK) === MAPPED
+        : mapping.anonymous && mapping.prot === piece.prot
+    const name = isAsSaid || mapping.name === '' ? '' : ` ${mapping.name}`
+    if (isAsSaid) this.#at = limit
+    else this.#differs(piece, limit, `${mapping.permissions}${name}`)
+  }
+
+  #differs({ entry, prot }: Piece, limit: number, actual: string): void {
+    const expected = prot >= MIXED ? 'some mapping' : `${protectionOf(prot)}, private anonymous`
+    this.#found.push({ start: this.#at, bytes: limit - this.#at, state: stateName(entry), expected, actual })
+    this.#at = limit
+  }
+}
