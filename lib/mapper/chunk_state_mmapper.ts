@@ -30,12 +30,13 @@ import { clearSlot, sweepDeadThreads } from '../transition/sweep.js'
 import { decommit } from '../verbs/decommit.js'
 import { ensureMapped } from '../verbs/ensure_mapped.js'
 import { markAsMapped } from '../verbs/mark.js'
-import { advise, protect, releaseView, view } from '../verbs/pages.js'
+import { advise, protect } from '../verbs/pages.js'
 import { quarantine } from '../verbs/quarantine.js'
 import { repair } from '../verbs/repair.js'
 import { quarantineAnywhere } from '../verbs/reserve.js'
 import { decommitChunk, mapChunk } from '../verbs/single_chunk.js'
 import { unmap } from '../verbs/unmap.js'
+import { releaseView, releaseViews, view } from '../verbs/view.js'
 import { dispose } from './dispose.js'
 import { inspectMmapper } from './inspect.js'
 import type { Discrepancy, Mmapper, MmapperOptions, MmapperStats, Run } from './mmapper.js'
@@ -73,6 +74,7 @@ export class ChunkStateMmapper implements Mmapper {
     this.granularity = context.geometry.bytesInChunk
     this.logMappableBytes = layout.logMappableBytes
     registerContext(this, context)
+    context.localViews.setOwner(this)
     if (attached === undefined) layout.words[Word.Creator] = context.ticket
     else this.#settle(context)
   }
@@ -197,13 +199,16 @@ export class ChunkStateMmapper implements Mmapper {
   view(start: Address, bytes: number): ArrayBuffer {
     const context = this.#live()
     this.#geometry.bytes(start, bytes)
-    return view(context, start, bytes)
+    return view(context, { start, bytes })
   }
 
   releaseView(buffer: ArrayBuffer): void {
+    releaseView(this.#live(), buffer)
+  }
+
+  releaseViews(start: Address, pages: number): void {
     const context = this.#live()
-    if (!(buffer instanceof ArrayBuffer)) throw invalidArgType('view', 'an ArrayBuffer', buffer)
-    releaseView(context, buffer)
+    releaseViews(context, { start, bytes: this.#geometry.osPages(start, pages) })
   }
 
   reserveSharedHeap(bytes: number, options?: SharedHeapOptions): SharedHeap {

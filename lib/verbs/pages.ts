@@ -1,17 +1,15 @@
 /**
- * Mapped → Mapped: what is done to pages inside own Mapped chunks (protect, advise, view).
+ * Mapped → Mapped: what is done to pages inside own Mapped chunks (protect, advise).
  *
  * **protect** across several kernel mappings can fail in the middle, with a part changed. The page tables
  * know what every page was, so the part is put back. Pages whose protection the mapper does not know
  * (memory that the user mapped over a reservation) are looked up first.
  */
 
-import { invalidArgValue, outOfRange } from '../base/errors.js'
 import { MapState, MemoryAdvice, type MmapProtection, protectionCode } from '../base/policy.js'
 import { ANY, NO_ACCESS } from '../base/protections.js'
-import { type ByteRange, type ChunkRange, formatBytes, formatRange } from '../base/range.js'
+import type { ByteRange, ChunkRange } from '../base/range.js'
 import { FOREIGN, HUGE, MAPPED, STATE_MASK, stateName } from '../chunks/entry.js'
-import { longestBuffer } from '../os/libc.js'
 import * as Intent from '../shared_state/intent.js'
 import { adoptFromOs } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
@@ -19,13 +17,13 @@ import { begin, end, enter, leave } from '../transition/frame.js'
 import { hasUnknown } from '../transition/page_runs.js'
 import { checkViews, refused, settleHeaps, stateError } from '../transition/refusal.js'
 
-interface Pages extends ByteRange {
+export interface Pages extends ByteRange {
   readonly chunks: ChunkRange
   readonly startPage: number
   readonly limitPage: number
 }
 
-function pagesOf(context: Context, start: number, bytes: number): Pages {
+export function pagesOf(context: Context, start: number, bytes: number): Pages {
   const { bytesInChunk } = context.geometry
   const bytesInPage = bytesInChunk / context.map.pagesInChunk
   return {
@@ -38,7 +36,7 @@ function pagesOf(context: Context, start: number, bytes: number): Pages {
 }
 
 /** Throws unless every chunk is Mapped and, with `foreign` masked in, own. */
-function checkMapped(context: Context, operation: string, range: ChunkRange, foreign: number): void {
+export function checkMapped(context: Context, operation: string, range: ChunkRange, foreign: number): void {
   const { map } = context
   for (let at = range.start; at < range.limit; ) {
     const end = map.runLimit(at, range.limit, STATE_MASK | FOREIGN)
@@ -119,43 +117,5 @@ export function advise(context: Context, start: number, bytes: number, advice: M
     }
   } finally {
     leave(context)
-  }
-}
-
-export function view(context: Context, start: number, bytes: number): ArrayBuffer {
-  const known = context.localViews.get(start, bytes)
-  // A view that the program itself transferred away is none any more.
-  if (known !== undefined && known.byteLength === bytes) return known
-  if (start === 0) throw outOfRange('start', 'above 0: no engine makes a buffer at address 0', start)
-  const longest = longestBuffer()
-  if (bytes > longest) {
-    const most = `at most ${longest} (${formatBytes(longest)}) in this runtime`
-    throw outOfRange('bytes', most, bytes)
-  }
-  const { map } = context
-  const pages = pagesOf(context, start, bytes)
-  enter(context)
-  try {
-    settleHeaps(context, 'view', pages.chunks)
-    checkMapped(context, 'view', pages.chunks, 0)
-    for (
-      let page = pages.startPage;
-      page < pages.limitPage;
-      page = map.protectionLimit(page, pages.limitPage)
-    ) {
-      if (map.protectionOfPage(page) === NO_ACCESS) {
-        const cause = `a page in ${formatRange(pages)} is NoAccess, and touching it would kill the process. Protect it first`
-        throw stateError(context, 'view', pages.chunks, MapState.Mapped, cause)
-      }
-    }
-    return context.localViews.make(pages)
-  } finally {
-    leave(context)
-  }
-}
-
-export function releaseView(context: Context, buffer: ArrayBuffer): void {
-  if (!context.localViews.release(buffer)) {
-    throw invalidArgValue('view', 'a live view that this mapper made in this thread', buffer)
   }
 }
