@@ -6,70 +6,20 @@
  * MMAPPER_MATRIX_CACHE: where runtimes are kept (default: node_modules/.cache/mmapper-matrix).
  * The last line is `N passed, N failed`, over all suites of all runtimes.
  */
-import { execFileSync, spawn } from 'node:child_process'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { join, resolve } from 'node:path'
+import { spawn } from 'node:child_process'
+import { resolve } from 'node:path'
 import { table } from '../lib/mapper/inspect.js'
 import type { Finding } from '../lib/tool/doctor.js'
+import { isNode, provide, RUNTIMES, type Runtime } from './support/runtimes.js'
 
 const root = resolve(import.meta.dirname, '../..')
-const cache = resolve(process.env.MMAPPER_MATRIX_CACHE ?? join(root, 'node_modules/.cache/mmapper-matrix'))
 const MINUTES = 20
-const HOST = `${process.platform}-${process.arch}`
-
-interface Runtime {
-  readonly name: string
-  /** What npm installs. */
-  readonly spec: string
-  /** The program, below `node_modules`; the first that exists. */
-  readonly programs: readonly string[]
-  readonly args: readonly string[]
-  readonly suites: readonly string[]
-}
 
 const LIFECYCLE = 'build/test/lifecycle.js'
-const RUNTIMES: readonly Runtime[] = [
-  ...[20, 22, 24, 26].map(major => ({
-    name: `node@${major}`,
-    spec: `node-${HOST}@${major}`,
-    programs: [`node-${HOST}/bin/node`],
-    args: [],
-    suites: ['build/test/run.js', LIFECYCLE],
-  })),
-  {
-    name: 'bun',
-    spec: 'bun',
-    programs: [`@oven/bun-${HOST.replace('arm64', 'aarch64')}/bin/bun`, 'bun/bin/bun.exe'],
-    args: [],
-    suites: [LIFECYCLE],
-  },
-  {
-    name: 'deno',
-    spec: 'deno',
-    programs: [`@deno/${HOST}-glibc/deno`, `@deno/${HOST}/deno`, 'deno/deno'],
-    args: ['run', '-A', '--node-modules-dir=manual'],
-    suites: [LIFECYCLE],
-  },
+const suitesOf = (runtime: Runtime): string[] => [
+  ...(isNode(runtime) ? ['build/test/run.js'] : []),
+  LIFECYCLE,
 ]
-
-function programOf({ name, programs }: Runtime): string | undefined {
-  return programs.map(path => join(cache, name, 'node_modules', path)).find(path => existsSync(path))
-}
-
-/** The runtime's program, from the cache or freshly installed. */
-function provide(runtime: Runtime): string {
-  const found = programOf(runtime)
-  if (found !== undefined) return found
-  const folder = join(cache, runtime.name)
-  mkdirSync(folder, { recursive: true })
-  writeFileSync(join(folder, 'package.json'), '{ "private": true }\n')
-  console.log(`installing ${runtime.spec}`)
-  const quiet = ['--no-audit', '--no-fund', '--ignore-scripts', '--prefer-offline']
-  execFileSync('npm', ['install', '--prefix', folder, ...quiet, runtime.spec], { stdio: 'pipe' })
-  const program = programOf(runtime)
-  if (program === undefined) throw new Error(`${runtime.spec} has none of ${runtime.programs.join(', ')}`)
-  return program
-}
 
 function run(program: string, args: readonly string[]): Promise<{ output: string; ended: string }> {
   return new Promise(done => {
@@ -129,7 +79,7 @@ for (const runtime of runtimes) {
   try {
     const program = provide(runtime)
     for (const suite of suites) {
-      if (!runtime.suites.includes(suite)) {
+      if (!suitesOf(runtime).includes(suite)) {
         cells.push('–')
         continue
       }

@@ -108,9 +108,18 @@ function formatWhere(address: Address | undefined, bytes: number): string {
 export interface LiveView extends ByteRange {
   /** Where the view lives: `this thread`, or a worker's thread id. */
   readonly thread: string
+  /** The program detached it itself (`view.transfer()`): the memory may live on in another buffer. */
+  readonly escaped?: true
 }
 
-/** A live view covers memory that the call would take away, and cannot be detached from here. */
+const ESCAPE_ADVICE =
+  '. What was transferred away may live on in another buffer: to release it is your word that nothing uses that any ' +
+  'more. releaseViews() releases all views over a range, also those that you no longer have'
+
+/**
+ * A live view covers memory that the call would take away, and cannot be detached from here: it is another thread's, or
+ * the engine refuses (Node 20; the heap of an asm.js module), or it has escaped. Nothing has changed.
+ */
 export class ViewInUseError extends Error {
   readonly code = 'ERR_VIEW_IN_USE'
   readonly views: readonly LiveView[]
@@ -118,13 +127,14 @@ export class ViewInUseError extends Error {
   constructor(operation: string, range: ByteRange, views: readonly LiveView[]) {
     const listed = views
       .slice(0, 3)
-      .map(view => `${formatRange(view)} in ${view.thread}`)
+      .map(view => `${formatRange(view)} in ${view.thread}${view.escaped ? ' (transferred away)' : ''}`)
       .join(', ')
     const more = views.length > 3 ? ` and ${views.length - 3} more` : ''
     const what = operation === 'dispose' ? 'the mapper' : formatRange(range)
     super(
       `Cannot ${operation} ${what}: ${views.length} live view${views.length === 1 ? '' : 's'}: ` +
-        `${listed}${more}. Call releaseView() where each was made, then repeat the call`,
+        `${listed}${more}. Call releaseView() where each was made, then repeat the call` +
+        (views.some(({ escaped }) => escaped) ? ESCAPE_ADVICE : ''),
     )
     this.views = views
   }

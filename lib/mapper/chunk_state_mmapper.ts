@@ -3,7 +3,7 @@
  * Longer than other files: the contract's methods, each a line or two.
  */
 
-import { disposedError, invalidArgType } from '../base/errors.js'
+import { disposedError } from '../base/errors.js'
 import type { Geometry } from '../base/geometry.js'
 import { type MmapperHandle, readHandle } from '../base/handle.js'
 import {
@@ -35,7 +35,7 @@ import { quarantine } from '../verbs/quarantine.js'
 import { repair } from '../verbs/repair.js'
 import { quarantineAnywhere } from '../verbs/reserve.js'
 import { unmap } from '../verbs/unmap.js'
-import { releaseView, view } from '../verbs/view.js'
+import { releaseView, releaseViews, view } from '../verbs/view.js'
 import { auditOf } from './audit.js'
 import { dispose } from './dispose.js'
 import { inspectMmapper } from './inspect.js'
@@ -77,6 +77,7 @@ export class ChunkStateMmapper implements Mmapper {
     this.granularity = context.geometry.bytesInChunk
     this.logMappableBytes = layout.logMappableBytes
     registerContext(this, context)
+    context.localViews.setOwner(this)
     if (attachment !== undefined) this.#settle(context)
   }
 
@@ -192,14 +193,16 @@ export class ChunkStateMmapper implements Mmapper {
   view(start: Address, bytes: number): ArrayBuffer {
     const context = this.#live()
     this.#geometry.bytes(start, bytes)
-    return view(context, start, bytes)
+    return view(context, { start, bytes })
   }
 
   releaseView(buffer: ArrayBuffer): void {
+    releaseView(this.#live(), buffer)
+  }
+
+  releaseViews(start: Address, pages: number): void {
     const context = this.#live()
-    if (!(buffer instanceof ArrayBuffer))
-      throw invalidArgType('view', 'an ArrayBuffer that view() gave (of a typed array: its buffer)', buffer)
-    releaseView(context, buffer)
+    releaseViews(context, { start, bytes: this.#geometry.osPages(start, pages) })
   }
 
   reserveSharedHeap(bytes: number, options?: SharedHeapOptions): SharedHeap {

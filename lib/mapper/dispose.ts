@@ -66,10 +66,7 @@ function detachOnly(context: Context): void {
   const { heaps, localViews, slot } = context
   const everything = context.geometry.byteRange({ start: 0, limit: context.map.chunks })
   const stuck = localViews.stuckOver(everything)
-  if (stuck.length > 0) {
-    const views = stuck.map(({ start, bytes }) => ({ start, bytes, thread: 'this thread' }))
-    throw new ViewInUseError('dispose', everything, views)
-  }
+  if (stuck.length > 0) throw new ViewInUseError('dispose', everything, stuck)
   for (let heap = 0; heap < heaps.limit; heap++) {
     if (!heaps.isUsed(heap) || !heaps.holds(heap, slot)) continue
     heaps.drop(heap, slot)

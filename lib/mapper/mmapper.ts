@@ -173,16 +173,36 @@ export interface Mmapper extends Disposable {
 
   /**
    * The memory itself, any alignment, every chunk Mapped. The same range gives the same buffer. Writing
-   * through a view of memory that is not writable kills the process, as in C.
+   * through a view of memory that is not writable kills the process, as in C. A live view keeps its mapper
+   * from being collected.
+   *
+   * Calls that take the memory away (`decommit`, `unmap`, `protect` to NoAccess, dispose) detach the views over
+   * it, or refuse with `ViewInUseError` before anything has changed. They refuse where the engine cannot detach
+   * (Node 20, and on any Node the heap of an asm.js module), and where the view **has escaped**: the program
+   * detached it itself (`view.transfer()`, in the transfer list of a `structuredClone` or `postMessage`), so
+   * that the memory lives on in a buffer that the mapper cannot see. Such a view is in the way until it is
+   * released, and asking for the same range gives a new one.
+   *
+   * What cannot be seen: a view that was transferred away in a later job than the one that made it, and dropped
+   * before the mapper looked at it again; and any escape of a thread that has ended. Do not transfer views.
    * @throws {MapStateError} a chunk is not Mapped, or a page is NoAccess
+   * @throws {MmapperError} `ERR_MMAPPER_EXHAUSTED`: 32768 views are alive in all threads. Views that are only
+   * dropped count until the current job has ended and garbage was collected
    */
   view(start: Address, bytes: number): ArrayBuffer
 
   /**
-   * Detaches a view (its length becomes 0). Where the engine cannot detach (Node 20), this is the caller's
-   * word that nothing will touch it again.
+   * Detaches a view (its length becomes 0), from then on it is in no call's way. Where the engine cannot detach it,
+   * and for one that escaped, this is the caller's word that nothing will touch its memory again, through this
+   * buffer or any that it was transferred to. Once more is nothing.
    */
   releaseView(view: ArrayBuffer): void
+
+  /**
+   * As `releaseView`, for all views that this thread made and that overlap the range, escaped ones included.
+   * By OS pages, of any state; none there is nothing to do.
+   */
+  releaseViews(start: Address, pages: number): void
 
   /**
    * A SharedArrayBuffer of `bytes` bytes whose pages this mapper manages, all Quarantined at first.

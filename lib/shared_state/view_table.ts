@@ -6,6 +6,8 @@
  * Each slot counts its own entries, so every count has one writer at a time. It is raised before an entry
  * appears and lowered after one has gone: it may be too high while a thread works or after one died, but
  * is never too low, and 0 means that there are none.
+ *
+ * There is room for MOST_VIEWS, those included that the program dropped and that are not collected yet.
  */
 import { MmapperError } from '../base/errors.js'
 import type { ByteRange } from '../base/range.js'
@@ -29,6 +31,11 @@ export class ViewTable {
     this.#counts = layout.viewCounts
   }
 
+  /** Places that were taken since there was no view at all; those above are free. */
+  get limit(): number {
+    return this.#words[Word.ViewLimit]!
+  }
+
   /** False if no other slot than `slot` has a view. */
   hasOthers(slot: number): boolean {
     const limit = this.#words[Word.ThreadLimit]!
@@ -40,15 +47,19 @@ export class ViewTable {
 
   /** Records a view; returns its index. */
   add(slot: number, { start, bytes }: ByteRange): number {
-    const limit = this.#words[Word.ViewLimit]!
     let count = 0
     for (let other = 0; other < this.#words[Word.ThreadLimit]!; other++) count += this.#counts[other]!
+    // None at all: what many views once made long is short again.
+    if (count === 0) this.#words[Word.ViewLimit] = 0
+    const { limit } = this
     let index = count < limit || limit === MOST_VIEWS ? this.#threads.subarray(0, limit).indexOf(0) : -1
     if (index < 0) index = limit
     if (index >= MOST_VIEWS) {
       throw new MmapperError(
         'ERR_MMAPPER_EXHAUSTED',
-        `Cannot make another view: ${MOST_VIEWS} are alive. Call releaseView() for those that are done`,
+        `Cannot make another view: ${MOST_VIEWS} are alive in all threads. Call releaseView() or releaseViews() for ` +
+          'those that are done. What is only dropped counts until the current job has ended and garbage was collected: ' +
+          'await something between batches',
       )
     }
     this.#ranges[2 * index] = start
@@ -69,7 +80,7 @@ export class ViewTable {
   othersOver(slot: number, { start, bytes }: ByteRange): SharedView[] {
     const found: SharedView[] = []
     if (!this.hasOthers(slot)) return found
-    for (let index = 0; index < this.#words[Word.ViewLimit]!; index++) {
+    for (let index = 0; index < this.limit; index++) {
       const holder = Atomics.load(this.#threads, index)
       if (holder === 0 || holder === slot + 1) continue
       const viewStart = this.#ranges[2 * index]!
@@ -84,7 +95,7 @@ export class ViewTable {
   /** Removes all entries of a slot: of this thread, or of one that is gone. */
   forget(slot: number): void {
     if (Atomics.load(this.#counts, slot) === 0) return
-    for (let index = 0; index < this.#words[Word.ViewLimit]!; index++) {
+    for (let index = 0; index < this.limit; index++) {
       if (this.#threads[index] === slot + 1) Atomics.store(this.#threads, index, 0)
     }
     Atomics.store(this.#counts, slot, 0)

@@ -1,54 +1,66 @@
 /**
- * The views that this thread has made. A view is held weakly: when the program drops it, its entry goes
- * too. But a new WeakRef keeps its target alive until the current job ends, so that a loop of views and
- * releases would hold them all; so a view is held itself until its job has ended, and weakly from then on if it
- * still lives. Whether the engine can detach a view is tried once, on a view.
+ * The views that this thread has made.
+ *
+ * ```
+ *              make                 release, or detached with its memory
+ *   (nothing) ─────► live ──────────────────────────────────────────────► forgotten
+ *                     │ │             collected, after its job              ▲ ▲
+ *                     │ └───────────────────────────────────────────────────┘ │
+ *                     └──────────────► escaped ───────────────────────────────┘
+ *                      detached by the program          release
+ * ```
+ *
+ * **Live.** Held weakly: when the program drops a view, its entry goes too. But a new WeakRef keeps its target alive
+ * until the current job ends, so that a loop of views and releases would hold them all; so a view is held itself until
+ * its job has ended, and weakly from then on if it still lives. A live view keeps its mapper: were that collected,
+ * nothing would say any more that the view is there.
+ *
+ * **Escaped.** The program took the memory into another buffer (`view.transfer()`, a transfer to a worker), which nobody
+ * can see or detach. So the entry stays, with the view and the mapper, until the program releases it. An escape is
+ * seen when its job ends, and whenever the view is asked for or its memory is to be taken; a view that was transferred in
+ * a later job and then dropped is collected unseen.
  */
 
+import type { LiveView } from '../base/errors.js'
 import type { ByteRange } from '../base/range.js'
-import { viewMemory } from '../os/libc.js'
 import type { ViewTable } from '../shared_state/view_table.js'
+import { detach, isDetachable, isDetached, makeView } from './detaching.js'
+import { RangeList } from './range_list.js'
+
+const State = { Live: 'live', Escaped: 'escaped', Gone: 'gone' } as const
+type State = (typeof State)[keyof typeof State]
 
 interface Entry extends ByteRange {
-  readonly index: number
-  /** While its first job lasts. */
+  /** In the table that all threads see; -1 before it is there, and after. */
+  index: number
+  /** Gone is what this library detached, until it is forgotten. */
+  state: State
+  /** While its first job lasts, and once it has escaped. */
   view: ArrayBuffer | undefined
-  /** From then on. */
+  /** In between. */
   ref: WeakRef<ArrayBuffer> | undefined
 }
 
-let canDetach: boolean | undefined
-
-/** Detaches a view without copying or freeing; false where the engine cannot. */
-export function detach(view: ArrayBuffer): boolean {
-  // Views are never empty: this one is detached already, by us or by the program.
-  if (view.byteLength === 0) return true
-  if (canDetach === false) return false
-  if (typeof view.transfer === 'function') view.transfer(0)
-  canDetach ??= view.byteLength === 0
-  return view.byteLength === 0
-}
-
-/** Whether this engine can detach views of memory outside its heap. `memory` is any mapped address. */
-export function engineCanDetach(memory: number): boolean {
-  if (canDetach === undefined) detach(viewMemory(memory, 1))
-  return canDetach === true
-}
+const { queueMicrotask } = globalThis
+/** The mappers of live views. */
+const OWNERS = new WeakMap<ArrayBuffer, object>()
+/** Escaped views, with their mappers. */
+const ESCAPED = new Map<ArrayBuffer, object | undefined>()
 
 function viewOf({ view, ref }: Entry): ArrayBuffer | undefined {
   return view ?? ref?.deref()
 }
 
-const keyOf = (start: number, bytes: number): string => `${start}+${bytes}`
-
 export class LocalViews {
   readonly #table: ViewTable
   readonly #slot: number
-  readonly #byRange = new Map<string, Entry>()
+  readonly #entries = new RangeList<Entry>()
+  /** Also those that are forgotten: releasing a view twice is nothing. */
   readonly #byView = new WeakMap<ArrayBuffer, Entry>()
   /** Made in this job. */
   readonly #fresh = new Set<Entry>()
   #isWaiting = false
+  #owner: WeakRef<object> | undefined
   readonly #dropped = new FinalizationRegistry<Entry>(entry => this.#forget(entry))
 
   constructor(table: ViewTable, slot: number) {
@@ -56,30 +68,37 @@ export class LocalViews {
     this.#slot = slot
   }
 
-  get hasAny(): boolean {
-    return this.#byRange.size > 0
+  /** What live views keep from being collected. */
+  setOwner(owner: object): void {
+    this.#owner = new WeakRef(owner)
   }
 
-  get(start: number, bytes: number): ArrayBuffer | undefined {
-    const entry = this.#byRange.get(keyOf(start, bytes))
-    return entry && viewOf(entry)
+  get hasAny(): boolean {
+    return !this.#entries.isEmpty
+  }
+
+  /** The live view of exactly this range. */
+  get(range: ByteRange): ArrayBuffer | undefined {
+    const entry = this.#entries.find(range, ({ index, state }) => index >= 0 && state === State.Live)
+    const view = entry && viewOf(entry)
+    return view === undefined || this.#hasEscaped(entry!, view) ? undefined : view
   }
 
   /** Makes a view and records it; under the lock, arguments checked. */
-  make(range: ByteRange): ArrayBuffer {
-    const key = keyOf(range.start, range.bytes)
-    const stale = this.#byRange.get(key)
-    if (stale !== undefined) this.#forget(stale)
-    const index = this.#table.add(this.#slot, range)
-    const view = viewMemory(range.start, range.bytes)
-    const entry: Entry = { start: range.start, bytes: range.bytes, index, view, ref: undefined }
-    this.#byRange.set(key, entry)
+  make({ start, bytes }: ByteRange): ArrayBuffer {
+    const view = makeView(start, bytes)
+    const entry: Entry = { start, bytes, index: -1, state: State.Live, view, ref: undefined }
+    const owner = this.#owner?.deref()
+    if (owner !== undefined) OWNERS.set(view, owner)
     this.#byView.set(view, entry)
+    this.#entries.add(entry)
     this.#fresh.add(entry)
     if (!this.#isWaiting) {
-      this.#isWaiting = true
       queueMicrotask(() => this.#weaken())
+      this.#isWaiting = true
     }
+    // Last, as it may refuse: an entry that is not in the table is of a view that nobody was given.
+    entry.index = this.#table.add(this.#slot, entry)
     return view
   }
 
@@ -87,9 +106,11 @@ export class LocalViews {
     this.#isWaiting = false
     for (const entry of this.#fresh) {
       const view = entry.view!
+      if (entry.index < 0) this.#forget(entry)
+      if (entry.index < 0 || this.#hasEscaped(entry, view)) continue
       entry.ref = new WeakRef(view)
-      entry.view = undefined
       this.#dropped.register(view, entry, entry)
+      entry.view = undefined
     }
     this.#fresh.clear()
   }
@@ -98,43 +119,90 @@ export class LocalViews {
   release(view: ArrayBuffer): boolean {
     const entry = this.#byView.get(view)
     if (entry === undefined) return false
-    detach(view)
-    this.#forget(entry)
+    this.#end(entry, view)
     return true
   }
 
-  /** Live views over the range that cannot be detached. */
-  stuckOver(range: ByteRange): ByteRange[] {
-    if (this.#byRange.size === 0) return []
-    return this.#over(range).filter(({ start }) => !engineCanDetach(start))
+  /** As `release`, for every view over the range. */
+  releaseOver(range: ByteRange): void {
+    for (const [entry, view] of this.#over(range)) this.#end(entry, view)
   }
 
-  /** Detaches every live view over the range; one that the engine cannot detach stays recorded. */
+  #end(entry: Entry, view: ArrayBuffer): void {
+    this.#detach(entry, view)
+    this.#forget(entry)
+  }
+
+  /** What is detached is marked at once, so that it can never be taken for an escape. */
+  #detach(entry: Entry, view: ArrayBuffer): void {
+    if (detach(view)) entry.state = State.Gone
+  }
+
+  /** Views over the range that cannot be detached. */
+  stuckOver(range: ByteRange): LiveView[] {
+    const stuck: LiveView[] = []
+    if (this.#entries.isEmpty) return stuck
+    for (const [entry, view] of this.#over(range)) {
+      const { start, bytes } = entry
+      if (this.#hasEscaped(entry, view)) stuck.push({ start, bytes, thread: 'this thread', escaped: true })
+      else if (!isDetachable(view)) stuck.push({ start, bytes, thread: 'this thread' })
+    }
+    return stuck
+  }
+
+  /** Detaches every live view over the range. One that cannot be detached stays recorded. */
   detachOver(range: ByteRange): void {
-    if (this.#byRange.size === 0) return
-    for (const entry of this.#over(range)) {
-      const view = viewOf(entry)
-      if (view === undefined || detach(view)) this.#forget(entry)
+    if (this.#entries.isEmpty) return
+    for (const [entry, view] of this.#over(range)) {
+      if (!this.#hasEscaped(entry, view)) this.#detach(entry, view)
+      if (entry.state === State.Gone) this.#forget(entry)
     }
   }
 
-  #over({ start, bytes }: ByteRange): Entry[] {
-    const found: Entry[] = []
-    for (const entry of this.#byRange.values()) {
-      if (entry.start >= start + bytes || entry.start + entry.bytes <= start) continue
-      if (viewOf(entry) === undefined) this.#forget(entry)
-      else found.push(entry)
+  #over(range: ByteRange): (readonly [Entry, ArrayBuffer])[] {
+    const found: (readonly [Entry, ArrayBuffer])[] = []
+    for (const entry of this.#entries.over(range)) {
+      const view = entry.index < 0 || entry.state === State.Gone ? undefined : viewOf(entry)
+      if (view === undefined) this.#forget(entry)
+      else found.push([entry, view])
     }
     return found
   }
 
+  /** Whether the program detached a view itself. */
+  #hasEscaped(entry: Entry, view: ArrayBuffer): boolean {
+    if (entry.state === State.Live && isDetached(view)) {
+      ESCAPED.set(view, this.#owner?.deref())
+      entry.view = view
+      entry.state = State.Escaped
+      this.#fresh.delete(entry)
+      if (entry.ref !== undefined) this.#dropped.unregister(entry)
+    }
+    return entry.state === State.Escaped
+  }
+
+  /** In an order in which it can be broken off anywhere, at the end of the stack, and be done once more. */
   #forget(entry: Entry): void {
-    const key = keyOf(entry.start, entry.bytes)
-    if (this.#byRange.get(key) !== entry) return
-    this.#byRange.delete(key)
-    this.#fresh.delete(entry)
+    if (entry.index >= 0) {
+      this.#table.remove(this.#slot, entry.index)
+      entry.index = -1
+    }
     if (entry.ref !== undefined) this.#dropped.unregister(entry)
+    const view = viewOf(entry)
+    if (view !== undefined) {
+      OWNERS.delete(view)
+      ESCAPED.delete(view)
+    }
+    this.#fresh.delete(entry)
+    this.#entries.remove(entry)
     entry.view = undefined
-    this.#table.remove(this.#slot, entry.index)
+  }
+
+  /** Lets go of everything, when the slot is about to be another thread's. What the table holds is cleared by the caller. */
+  abandon(): void {
+    for (const entry of this.#entries.over({ start: 0, bytes: Number.MAX_SAFE_INTEGER })) {
+      entry.index = -1
+      this.#forget(entry)
+    }
   }
 }

@@ -81,7 +81,10 @@ export function stateError(
   return new MapStateError(operation, context.geometry.byteRange(range), state, cause)
 }
 
-/** Throws if a view that cannot be detached from here covers the range. */
+/**
+ * Throws if a view that cannot be detached from here covers the range: this thread's where the engine refuses or the
+ * program has taken the memory elsewhere, and all of other threads.
+ */
 export function checkViews(context: Context, operation: string, range: ByteRange): void {
   const here = context.localViews.stuckOver(range)
   if (here.length === 0 && !context.views.hasOthers(context.slot)) return
@@ -91,7 +94,7 @@ export function checkViews(context: Context, operation: string, range: ByteRange
     others = context.views.othersOver(context.slot, range)
   }
   const views = [
-    ...here.map(({ start, bytes }) => ({ start, bytes, thread: 'this thread' })),
+    ...here,
     ...others.map(({ start, bytes, slot }) => ({ start, bytes, thread: context.threads.nameOf(slot) })),
   ]
   if (views.length > 0) throw new ViewInUseError(operation, range, views)

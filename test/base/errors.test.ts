@@ -107,6 +107,18 @@ test('a view error lists three views and counts the rest', () => {
   assert.is(error.code, 'ERR_VIEW_IN_USE')
 })
 
+test('a view error says what it means to release a view that was transferred away', () => {
+  const live: LiveView = { ...RANGE, thread: 'this thread' }
+  const plain = new ViewInUseError('unmap', RANGE, [live]).message
+  const { message } = new ViewInUseError('unmap', RANGE, [live, { ...live, escaped: true }])
+  assert.not.match(plain, 'transferred')
+  assert.match(
+    message,
+    `${WRITTEN} in this thread, ${WRITTEN} in this thread (transferred away). Call releaseView()`,
+  )
+  assert.match(message, 'your word that nothing uses that any more. releaseViews() releases all')
+})
+
 test('a mapper error has the code it is given', () => {
   const error = new MmapperError('ERR_MMAPPER_DISPOSED', 'Cannot use it')
   assert.is(error.code, 'ERR_MMAPPER_DISPOSED')

@@ -217,6 +217,13 @@ const METHODS = ofTarget(mmapper, [
   },
   { name: 'releaseView', args: [[view, BUFFER]] },
   {
+    name: 'releaseViews',
+    args: [
+      [WINDOW + 2 * CHUNK, PAGE_START],
+      [PAGES, [...PAGE_COUNT, ...TOO_MANY]],
+    ],
+  },
+  {
     name: 'reserveSharedHeap',
     args: [
       [CHUNK, [...SIZE, [2 ** 48, RANGE]]],

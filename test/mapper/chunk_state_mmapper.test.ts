@@ -645,6 +645,7 @@ test('a mapper that is disposed can be disposed again, and nothing else', () => 
     advise: () => mmapper.advise(WINDOW, 1, MemoryAdvice.DontNeed),
     view: () => mmapper.view(WINDOW, 1),
     releaseView: () => mmapper.releaseView(view),
+    releaseViews: () => mmapper.releaseViews(WINDOW, PAGES),
     reserveSharedHeap: () => mmapper.reserveSharedHeap(1),
     runs: () => mmapper.runs(),
     stats: () => mmapper.stats(),

@@ -4,8 +4,8 @@ import * as assert from 'uvu/assert'
 import { MmapperError } from '../../lib/base/errors.js'
 import type { ByteRange } from '../../lib/base/range.js'
 import { MOST_VIEWS, SharedLayout } from '../../lib/shared_state/layout.js'
+import { ThreadTable } from '../../lib/shared_state/thread_table.js'
 import { ViewTable } from '../../lib/shared_state/view_table.js'
-import * as Word from '../../lib/shared_state/word.js'
 import { thrownBy } from '../support/bad_input.js'
 
 function make(): { layout: SharedLayout; table: ViewTable } {
@@ -17,6 +17,13 @@ function make(): { layout: SharedLayout; table: ViewTable } {
   return { layout, table: new ViewTable(layout) }
 }
 
+/** Takes the first slots. */
+function attach(layout: SharedLayout, slots: number): void {
+  const self = { id: 7, startTime: 1, worker: 0 }
+  const threads = new ThreadTable(layout, { self: () => self, isAlive: () => true })
+  for (let slot = 0; slot < slots; slot++) assert.is(threads.attach(), slot)
+}
+
 /** Views of all slots, as counted. */
 function countOf({ viewCounts }: SharedLayout): number {
   return viewCounts.reduce((sum, count) => sum + count, 0)
@@ -26,7 +33,7 @@ const RANGE: ByteRange = { start: 4096, bytes: 4096 }
 
 test('views of other slots that overlap are found, and only those', () => {
   const { layout, table } = make()
-  layout.words[Word.ThreadLimit] = 128
+  attach(layout, 128)
   table.add(0, RANGE)
   table.add(127, { start: 2 ** 47, bytes: 2 ** 40 })
   for (const [start, bytes, found] of [
@@ -47,20 +54,20 @@ test('views of other slots that overlap are found, and only those', () => {
 
 test('a free place is used again before the table grows', () => {
   const { layout, table } = make()
-  layout.words[Word.ThreadLimit] = 5
+  attach(layout, 5)
   assert.equal([table.add(1, RANGE), table.add(2, RANGE), table.add(3, RANGE)], [0, 1, 2])
   table.remove(2, 1)
   assert.is(countOf(layout), 2)
   assert.is(table.add(4, RANGE), 1)
   assert.is(table.add(4, RANGE), 3)
-  assert.is(layout.words[Word.ViewLimit], 4)
+  assert.is(table.limit, 4)
 })
 
 test('a model holds exactly the same views', () => {
   fc.assert(
     fc.property(fc.array(fc.tuple(fc.nat({ max: 5 }), fc.nat({ max: 20 }), fc.boolean())), steps => {
       const { layout, table } = make()
-      layout.words[Word.ThreadLimit] = 128
+      attach(layout, 128)
       const model = new Map<number, { slot: number; start: number; bytes: number }>()
       for (const [slot, page, isRemoval] of steps) {
         const [oldest] = model.keys()
@@ -90,7 +97,7 @@ test('a model holds exactly the same views', () => {
 
 test('forgetting a slot removes its views and no others', () => {
   const { layout, table } = make()
-  layout.words[Word.ThreadLimit] = 128
+  attach(layout, 128)
   table.add(1, RANGE)
   table.add(2, RANGE)
   table.add(1, RANGE)
@@ -103,7 +110,7 @@ test('forgetting a slot removes its views and no others', () => {
 
 test('a view that another thread removes while a slot is forgotten is counted out once', () => {
   const { layout, table } = make()
-  layout.words[Word.ThreadLimit] = 4
+  attach(layout, 4)
   const going = table.add(2, RANGE)
   table.add(3, RANGE)
   // The halves of `remove`, in the thread of slot 2, around what the lock's holder does.
@@ -114,15 +121,31 @@ test('a view that another thread removes while a slot is forgotten is counted ou
   assert.equal(table.othersOver(1, RANGE), [{ slot: 3, ...RANGE }])
 })
 
-test('a full table is an error that changes nothing', () => {
+test('a table that many views made long is short again once there is none', () => {
   const { layout, table } = make()
-  layout.words[Word.ThreadLimit] = 3
+  attach(layout, 3)
+  const indexes = Array.from({ length: 100 }, (_, at) => table.add(at % 3, RANGE))
+  for (const index of indexes.slice(1)) table.remove(index % 3, index)
+  assert.is(table.add(1, RANGE), 1)
+  assert.is(table.limit, 100)
+  table.remove(1, 1)
+  table.remove(0, 0)
+  assert.is(table.add(2, RANGE), 0)
+  assert.is(table.limit, 1)
+  assert.equal(table.othersOver(1, RANGE), [{ slot: 2, ...RANGE }])
+})
+
+test('a full table is an error that changes nothing and says how to make room', () => {
+  const { layout, table } = make()
+  attach(layout, 3)
   for (let index = 0; index < MOST_VIEWS; index++) table.add(1, RANGE)
   const error = thrownBy(() => table.add(1, RANGE))
   assert.instance(error, MmapperError)
   assert.is((error as MmapperError).code, 'ERR_MMAPPER_EXHAUSTED')
+  for (const word of ['releaseView()', 'releaseViews()', 'current job'])
+    assert.ok(String(error).includes(word))
   assert.is(countOf(layout), MOST_VIEWS)
-  assert.is(layout.words[Word.ViewLimit], MOST_VIEWS)
+  assert.is(table.limit, MOST_VIEWS)
   table.remove(1, 12345)
   assert.is(table.add(2, RANGE), 12345)
 })

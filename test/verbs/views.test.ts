@@ -6,11 +6,19 @@ import { join } from 'node:path'
 import { inspect } from 'node:util'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ChunkStateMmapper, MmapProtection, ViewInUseError } from '../../lib/index.js'
+import {
+  ChunkStateMmapper,
+  libcSyscalls,
+  MapState,
+  MmapProtection,
+  type Syscalls,
+  ViewInUseError,
+} from '../../lib/index.js'
+import { canDetach, isStandIn, testDetaching } from '../support/detaching.js'
 import { CHUNK, countingSyscalls, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { nodeOf } from '../support/runtimes.js'
 import { testIf } from '../support/support.js'
 
-const canDetach = typeof new ArrayBuffer(0).transfer === 'function'
 const lib = join(import.meta.dirname, '../../lib/index.js')
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
 
@@ -30,6 +38,26 @@ const TAKING = {
   'protect NoAccess': (mmapper: ChunkStateMmapper, chunks: number) =>
     mmapper.protect(WINDOW, chunks * PAGES, MmapProtection.NoAccess),
   dispose: (mmapper: ChunkStateMmapper) => mmapper[Symbol.dispose](),
+}
+
+let modules = 0
+
+/**
+ * Makes a view undetachable where the engine can detach others: as the heap of an asm.js module. Its length is a power of
+ * two, 4096 to 2 ** 24. Each module has a text of its own: V8 translates one text once.
+ */
+function pin(view: ArrayBuffer): void {
+  const text = `"use asm"; var heap = new stdlib.Int32Array(buffer);
+    function get${modules}() { return heap[0]|0 } return { get: get${modules++} }`
+  new Function('stdlib', 'foreign', 'buffer', text)({ Int32Array }, {}, view)
+}
+
+/** Ways to detach a view without the library; each gives the buffer that has its memory then, or an empty one. */
+const ESCAPES: Record<string, (view: ArrayBuffer) => ArrayBuffer> = {
+  'transferred whole': view => view.transfer(),
+  'transferred to fixed length': view => view.transferToFixedLength(),
+  'transferred to nothing': view => view.transfer(0),
+  'in a transfer list': view => structuredClone(view, { transfer: [view] }),
 }
 
 test('the same range gives the same view, another range another one, over the same bytes', () => {
@@ -82,7 +110,7 @@ test('what would kill the process is refused', () => {
 })
 
 for (const [name, take] of Object.entries(TAKING)) {
-  testIf(test, canDetach, 'this engine cannot detach', `${name} detaches every view that overlaps`, () => {
+  testDetaching(test, import.meta.url, `${name} detaches every view that overlaps`, () => {
     withMapper(mmapper => {
       mmapper.ensureMapped(WINDOW, 4 * PAGES)
       const views = [
@@ -112,17 +140,27 @@ for (const [name, take] of Object.entries(TAKING)) {
     })
   })
 
-  testIf(test, !canDetach, 'this engine can detach', `${name} refuses while a view is alive`, () => {
+  test(`${name} refuses while a view is alive that cannot be detached`, () => {
     withMapper(mmapper => {
       mmapper.ensureMapped(WINDOW, 4 * PAGES)
-      const views = [mmapper.view(at(0), CHUNK), mmapper.view(at(2) - 1, 2)]
+      const views = [mmapper.view(at(0), CHUNK), mmapper.view(at(2) - 2048, 4096)]
       const beside = mmapper.view(at(2), CHUNK)
+      for (const view of [...views, beside]) pin(view)
+      const loose = mmapper.view(at(1), 5)
       const error = thrownBy(() => take(mmapper, 2))
       assert.instance(error, ViewInUseError)
       assert.is(error.code, 'ERR_VIEW_IN_USE')
-      assert.is((error.views as unknown[]).length, name === 'dispose' ? 3 : 2)
-      assert.equal((error.views as unknown[])[0], { start: at(0), bytes: CHUNK, thread: 'this thread' })
+      const pinned = [
+        { start: at(0), bytes: CHUNK, thread: 'this thread' },
+        { start: at(2) - 2048, bytes: 4096, thread: 'this thread' },
+        ...(name === 'dispose' ? [{ start: at(2), bytes: CHUNK, thread: 'this thread' }] : []),
+      ]
+      const withLoose = [pinned[0], { start: at(1), bytes: 5, thread: 'this thread' }, ...pinned.slice(1)]
+      assert.equal(error.views, canDetach ? pinned : withLoose)
+      assert.is(loose.byteLength, 5)
+      assert.is(mmapper.stateAt(at(0)), MapState.Mapped)
       new Uint8Array(views[0]!).fill(3)
+      mmapper.releaseView(loose)
       mmapper.releaseView(views[0]!)
       assert.instance(
         thrownBy(() => take(mmapper, 2)),
@@ -133,6 +171,33 @@ for (const [name, take] of Object.entries(TAKING)) {
       take(mmapper, 2)
       if (name !== 'dispose') mmapper.releaseView(beside)
     })
+  })
+
+  testDetaching(test, import.meta.url, `${name} refuses while a view is somewhere else`, () => {
+    for (const [way, moveAway] of Object.entries(ESCAPES)) {
+      withMapper(mmapper => {
+        mmapper.ensureMapped(WINDOW, 4 * PAGES)
+        const view = mmapper.view(at(1), CHUNK)
+        new Uint8Array(view)[7] = 42
+        const copy = moveAway(view)
+        assert.is(view.byteLength, 0, way)
+        const again = mmapper.view(at(1), CHUNK)
+        assert.is.not(again, view)
+        assert.is(mmapper.view(at(1), CHUNK), again)
+        for (let attempt = 0; attempt < 2; attempt++) {
+          const error = thrownBy(() => take(mmapper, 2))
+          assert.instance(error, ViewInUseError, way)
+          assert.equal(error.views, [{ start: at(1), bytes: CHUNK, thread: 'this thread', escaped: true }])
+          assert.match(error.message, 'your word that nothing uses that any more')
+          assert.is(mmapper.stateAt(at(1)), MapState.Mapped)
+          assert.is(new Uint8Array(again)[7], 42)
+          if (copy.byteLength > 0) assert.is(new Uint8Array(copy)[7], 42)
+        }
+        mmapper.releaseView(view)
+        take(mmapper, 2)
+        assert.is(again.byteLength, 0)
+      })
+    }
   })
 }
 
@@ -158,54 +223,89 @@ test('a call that fails leaves its views as they are', () => {
   mmapper[Symbol.dispose]()
 })
 
-testIf(
-  test,
-  canDetach,
-  'this engine cannot detach',
-  'an exception half-way leaves no view of what is gone',
-  () => {
-    for (const take of Object.values(TAKING)) {
-      const faulty = faultySyscalls()
-      const mmapper = new ChunkStateMmapper({
-        logGranularity: 16,
-        logMappableBytes: 42,
-        syscalls: faulty.syscalls,
-      })
-      mmapper.ensureMapped(WINDOW, 2 * PAGES)
-      const view = mmapper.view(WINDOW, 2 * CHUNK)
-      faulty.reset()
-      faulty.fault.at = 1
-      faulty.fault.instead = (_name, _args, real) => {
-        real()
-        throw new Error('injected')
-      }
-      assert.match(String(thrownBy(() => take(mmapper, 2))), /injected/)
-      faulty.reset()
-      assert.is(view.byteLength, 0)
-      mmapper[Symbol.dispose]()
-    }
-  },
-)
-
-testIf(
-  test,
-  canDetach,
-  'this engine cannot detach',
-  'a view that was transferred away is not given again',
-  () => {
-    withMapper(mmapper => {
-      mmapper.ensureMapped(WINDOW, PAGES)
-      const view = mmapper.view(WINDOW, CHUNK)
-      view.transfer(0)
-      const again = mmapper.view(WINDOW, CHUNK)
-      assert.is(again.byteLength, CHUNK)
-      again.transfer(0)
-      mmapper.decommit(WINDOW, PAGES)
-      mmapper.releaseView(again)
-      mmapper.releaseView(view)
+testDetaching(test, import.meta.url, 'an exception half-way leaves no view of what is gone', () => {
+  for (const take of Object.values(TAKING)) {
+    const faulty = faultySyscalls()
+    const mmapper = new ChunkStateMmapper({
+      logGranularity: 16,
+      logMappableBytes: 42,
+      syscalls: faulty.syscalls,
     })
-  },
-)
+    mmapper.ensureMapped(WINDOW, 2 * PAGES)
+    const view = mmapper.view(WINDOW, 2 * CHUNK)
+    faulty.reset()
+    faulty.fault.at = 1
+    faulty.fault.instead = (_name, _args, real) => {
+      real()
+      throw new Error('injected')
+    }
+    assert.match(String(thrownBy(() => take(mmapper, 2))), /injected/)
+    faulty.reset()
+    assert.is(view.byteLength, 0)
+    mmapper[Symbol.dispose]()
+  }
+})
+
+/** What can happen to a view inside the system call that takes its memory. */
+const MEANWHILE: Record<string, (view: ArrayBuffer) => unknown> = {
+  'transferred away': view => view.transfer(),
+  'made undetachable': pin,
+}
+
+for (const [what, change] of Object.entries(MEANWHILE)) {
+  const name = `a view that is ${what} during the system call is in the way from then on`
+  testDetaching(test, import.meta.url, name, () => {
+    const libc = libcSyscalls()
+    let meanwhile = (): unknown => undefined
+    const syscalls: Syscalls = {
+      ...libc,
+      mmap: (...args) => {
+        const result = libc.mmap(...args)
+        meanwhile()
+        return result
+      },
+    }
+    const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+    mmapper.ensureMapped(WINDOW, 2 * PAGES)
+    const view = mmapper.view(WINDOW, CHUNK)
+    const other = mmapper.view(at(1), CHUNK)
+    meanwhile = () => change(view)
+    mmapper.decommit(WINDOW, 2 * PAGES)
+    meanwhile = () => undefined
+    assert.is(mmapper.stateAt(WINDOW), MapState.Quarantined)
+    assert.is(other.byteLength, 0)
+    assert.equal(mmapper.audit(), [])
+    for (const take of [TAKING.unmap, TAKING.dispose]) {
+      assert.instance(
+        thrownBy(() => take(mmapper, 2)),
+        ViewInUseError,
+      )
+    }
+    mmapper.releaseView(view)
+    mmapper[Symbol.dispose]()
+  })
+}
+
+testDetaching(test, import.meta.url, 'a view that is somewhere else is in the way in every thread', () => {
+  withMapper(mmapper => {
+    mmapper.ensureMapped(WINDOW, PAGES)
+    const attached = ChunkStateMmapper.attach(mmapper.handle)
+    const view = attached.view(WINDOW, CHUNK)
+    const copy = view.transfer()
+    assert.instance(
+      thrownBy(() => mmapper.decommit(WINDOW, PAGES)),
+      ViewInUseError,
+    )
+    assert.instance(
+      thrownBy(() => attached[Symbol.dispose]()),
+      ViewInUseError,
+    )
+    new Uint8Array(copy)[0] = 1
+    attached.releaseView(view)
+    attached[Symbol.dispose]()
+    mmapper.decommit(WINDOW, PAGES)
+  })
+})
 
 test('forgetting foreign memory ends the views of it', () => {
   withMapper(mmapper => {
@@ -240,6 +340,38 @@ test('only views of this mapper are released', () => {
   })
 })
 
+test('releaseViews releases what overlaps its pages, in this attachment, and no more', () => {
+  withMapper(mmapper => {
+    mmapper.ensureMapped(WINDOW, 4 * PAGES)
+    const before = mmapper.view(at(1) - 8, 8)
+    const after = mmapper.view(at(1) + 8192, 8)
+    const over = [
+      mmapper.view(at(1) - 1, 2),
+      mmapper.view(at(1), 4096),
+      mmapper.view(at(1) + 5000, 1),
+      mmapper.view(at(1) + 8191, 9000),
+      mmapper.view(at(0), 4 * CHUNK),
+    ]
+    const attached = ChunkStateMmapper.attach(mmapper.handle)
+    const elsewhere = attached.view(at(1), CHUNK)
+    mmapper.releaseViews(at(1), 2)
+    mmapper.releaseViews(at(1), 2)
+    if (canDetach) for (const view of over) assert.is(view.byteLength, 0)
+    for (const view of [before, after, elsewhere]) assert.ok(view.byteLength > 0)
+    assert.is(mmapper.view(at(1) - 8, 8), before)
+    assert.is.not(mmapper.view(at(1), 4096), over[1])
+    const error = thrownBy(() => mmapper.unmap(at(1), PAGES))
+    assert.is((error.views as unknown[]).length, canDetach ? 1 : 3)
+    attached.releaseViews(at(1), PAGES)
+    mmapper.releaseViews(WINDOW, 4 * PAGES)
+    mmapper.unmap(at(1), PAGES)
+    attached[Symbol.dispose]()
+    // Of any state.
+    mmapper.releaseViews(at(1), PAGES)
+    mmapper.releaseViews(0, 2 ** 42 / 4096)
+  })
+})
+
 test('views make no system call', () => {
   const { syscalls, names } = countingSyscalls()
   const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
@@ -258,8 +390,12 @@ const CHILD = `
 `
 
 function child(script: string, ...flags: string[]): string {
+  return childOf(process.execPath, script, ...flags)
+}
+
+function childOf(program: string, script: string, ...flags: string[]): string {
   const { stdout, stderr, status, signal } = spawnSync(
-    process.execPath,
+    program,
     [...flags, '--input-type=module', '-e', CHILD + script],
     { encoding: 'utf8' },
   )
@@ -370,5 +506,219 @@ test('a mapper with live views prints without touching them', () => {
     mmapper.releaseView(view)
   })
 })
+
+/** Everything of the engine that the library could ask, replaced after it was loaded, by what counts and lies. */
+const LIES = `
+  let asked = 0
+  const lie = () => { asked++; return 0 }
+  const buffers = ArrayBuffer.prototype
+  const replace = (object, name, descriptor) => Object.defineProperty(object, name, { configurable: true, ...descriptor })
+  const lieIn = object => {
+    for (const name of ['byteLength', 'detached', 'maxByteLength', 'resizable']) replace(object, name, { get: lie })
+    for (const name of ['transfer', 'transferToFixedLength', 'slice', 'valueOf']) replace(object, name, { value: lie })
+    replace(object, 'constructor', { get: lie })
+    replace(object, Symbol.toStringTag, { get: lie })
+  }
+  const truth = Object.getOwnPropertyDescriptor(buffers, 'byteLength').get
+`
+
+testDetaching(test, import.meta.url, 'properties of a view are not believed, nor called', () => {
+  const printed = child(`${LIES}
+    const view = mmapper.view(${WINDOW}, 65536)
+    lieIn(view)
+    class Other extends ArrayBuffer { get byteLength() { return lie() } }
+    Object.setPrototypeOf(view, Other.prototype)
+    const isSame = mmapper.view(${WINDOW}, 65536) === view
+    const bare = Object.setPrototypeOf(mmapper.view(${WINDOW}, 100), null)
+    mmapper.decommit(${WINDOW}, 16)
+    mmapper.releaseView(bare)
+    mmapper.releaseView(view)
+    console.log(isSame, truth.call(view), truth.call(bare), asked)
+  `)
+  assert.is(printed, 'true 0 0 0')
+})
+
+testDetaching(test, import.meta.url, 'what is replaced in the engine after loading is not asked', () => {
+  const printed = child(`${LIES}
+    const views = []
+    const make = bytes => views.push(mmapper.view(${WINDOW}, bytes))
+    make(65536)
+    lieIn(buffers)
+    for (const name of ['structuredClone', 'queueMicrotask']) replace(globalThis, name, { value: lie })
+    for (const name of ['message', 'name', 'code']) replace(DOMException.prototype, name, { get: lie })
+    replace(Object.prototype, 'transfer', { get: lie })
+    replace(Object.prototype, 'wire', { get: lie })
+    Error.prepareStackTrace = lie
+    make(100)
+    const third = mmapper.view(${WINDOW}, 200)
+    mmapper.releaseView(third)
+    mmapper.decommit(${WINDOW}, 16)
+    const before = asked
+    delete Object.prototype.transfer
+    delete Object.prototype.wire
+    console.log(views.map(view => truth.call(view)).join(), before)
+    process.exit()
+  `)
+  assert.is(printed, '0,0 0')
+})
+
+const TOUCHING = `
+  const collect = async () => { for (let i = 0; i < 10; i++) { await tick(); gc() } }
+`
+
+testDetaching(test, import.meta.url, 'an escape is remembered although the view is dropped', () => {
+  const printed = child(
+    `${TOUCHING}
+    const copy = mmapper.view(${WINDOW}, 65536).transfer()
+    new Uint8Array(copy)[9] = 9
+    await collect()
+    let error
+    try { mmapper.decommit(${WINDOW}, 16) } catch (caught) { error = caught }
+    const kept = new Uint8Array(copy)[9]
+    mmapper.releaseViews(${WINDOW}, 16)
+    mmapper.decommit(${WINDOW}, 16)
+    console.log(error.code, error.views[0].escaped, kept)`,
+    '--expose-gc',
+  )
+  assert.is(printed, 'ERR_VIEW_IN_USE true 9')
+})
+
+const OWNER = `${TOUCHING}
+  const make = range => {
+    const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+    const start = mmapper.quarantineAddressRangeAnywhere(16)
+    mmapper.ensureMapped(start, 16)
+    const view = mmapper.view(start, 65536)
+    return { ref: new WeakRef(mmapper), bytes: new Uint8Array(view), view }
+  }
+`
+
+test('a live view keeps its mapper, and no longer than that', () => {
+  const printed = child(
+    `${OWNER}
+    let { ref, bytes } = make()
+    await collect()
+    const isKept = ref.deref() !== undefined
+    bytes[0] = 1
+    bytes = undefined
+    for (let i = 0; i < 20 && ref.deref() !== undefined; i++) await collect()
+    console.log(isKept, ref.deref() === undefined)`,
+    '--expose-gc',
+  )
+  assert.is(printed, 'true true')
+})
+
+testDetaching(test, import.meta.url, 'a view that escaped keeps its mapper', () => {
+  const printed = child(
+    `${OWNER}
+    const escape = () => { const { ref, view } = make(); return { ref, copy: view.transfer() } }
+    const { ref, copy } = escape()
+    await collect()
+    await collect()
+    new Uint8Array(copy)[0] = 1
+    console.log(ref.deref() !== undefined)`,
+    '--expose-gc',
+  )
+  assert.is(printed, 'true')
+})
+
+test('more views than there is room for are an error, after which there is room again', () => {
+  const printed = child(
+    `${TOUCHING}
+    const done = []
+    const fill = count => {
+      let made = 0
+      try { for (; made < count; made++) mmapper.view(${WINDOW} + made, 1) } catch (error) { return made + error.code }
+      return made
+    }
+    done.push(fill(32769))
+    done.push(fill(32768))
+    mmapper.releaseViews(${WINDOW}, 16)
+    mmapper.decommit(${WINDOW}, 16)
+    mmapper.ensureMapped(${WINDOW}, 16)
+    done.push(fill(32769))
+    await collect()
+    done.push(fill(32768))
+    console.log(done.join(' '))`,
+    '--expose-gc',
+  )
+  assert.is(printed, '32768ERR_MMAPPER_EXHAUSTED 32768 32768ERR_MMAPPER_EXHAUSTED 32768')
+})
+
+testDetaching(test, import.meta.url, 'thousands of views are detached chunk by chunk in little time', () => {
+  const printed = child(`
+    mmapper.ensureMapped(${WINDOW}, 16 * 2500)
+    const views = Array.from({ length: 2500 }, (_, at) => mmapper.view(${WINDOW} + at * 65536, 65536))
+    const before = performance.now()
+    for (let at = 0; at < 2500; at++) mmapper.decommit(${WINDOW} + at * 65536, 16)
+    const ms = performance.now() - before
+    console.log(views.every(view => view.byteLength === 0), ms < 2000 ? 'fast' : ms)
+  `)
+  assert.is(printed, 'true fast')
+})
+
+/** A module that sums and writes its heap, and whether V8 really runs it as asm.js. */
+const ASM = `
+  function Module(stdlib, foreign, buffer) {
+    "use asm"
+    var words = new stdlib.Int32Array(buffer)
+    function fill(count) {
+      count = count|0
+      var at = 0
+      for (at = 0; (at|0) < (count|0); at = (at + 1)|0) words[at << 2 >> 2] = at
+    }
+    function sum(count) {
+      count = count|0
+      var at = 0, total = 0
+      for (at = 0; (at|0) < (count|0); at = (at + 1)|0) total = (total + (words[at << 2 >> 2]|0))|0
+      return total|0
+    }
+    return { fill: fill, sum: sum }
+  }
+  const isReal = () => %IsAsmWasmCode(Module)
+`
+
+const ASM_PROGRAM = `${ASM}
+  const done = []
+  const expect = (what, value) => { if (!value) done.push(what) }
+  const view = mmapper.view(${WINDOW}, 65536)
+  const part = mmapper.view(${WINDOW} + 4096, 16)
+  const program = Module(globalThis, {}, view)
+  program.fill(16384)
+  expect('no asm.js', isReal())
+  for (const take of [
+    () => mmapper.decommit(${WINDOW}, 16),
+    () => mmapper.unmap(${WINDOW}, 16),
+    () => mmapper.protect(${WINDOW}, 16, 'NoAccess'),
+    () => mmapper[Symbol.dispose](),
+  ]) {
+    let error
+    try { take() } catch (caught) { error = caught }
+    expect(take + ' gave ' + error, error?.code === 'ERR_VIEW_IN_USE')
+    expect(take + ' named others', error?.views?.length === 1 && error.views[0].start === ${WINDOW})
+    expect(take + ' changed the state', mmapper.stateAt(${WINDOW}) === 'Mapped')
+    expect(take + ' changed content', program.sum(16384) === 134209536)
+    expect(take + ' detached another view', part.byteLength === 16)
+    expect(take + ' disagrees with the OS', mmapper.audit().length === 0)
+    expect(take + ' made another view', mmapper.view(${WINDOW}, 65536) === view)
+  }
+  mmapper.releaseView(view)
+  mmapper.releaseView(view)
+  mmapper.decommit(${WINDOW}, 16)
+  expect('part of what is gone', part.byteLength === 0)
+  expect('an audit', mmapper.audit().length === 0)
+  mmapper[Symbol.dispose]()
+  console.log(done.length === 0 ? 'good' : done.join('; '))
+`
+
+for (const major of isStandIn ? [] : [22, 24, 26]) {
+  const node = nodeOf(major)
+  const isHere = 'program' in node
+  const name = `the heap of an asm.js module is never taken from under it (Node ${major})`
+  testIf(test, isHere, isHere ? '' : node.why, name, () => {
+    const program = (node as { program: string }).program
+    assert.is(childOf(program, ASM_PROGRAM, '--allow-natives-syntax', '--no-warnings'), 'good')
+  })
+}
 
 test.run()
