@@ -5,7 +5,7 @@
  * code. See node:diagnostics_channel.
  */
 import { errnoName } from './diagnosis.js'
-import { SYSCALL_NAMES, type Syscalls } from './libc.js'
+import { libcSyscalls, type Syscalls } from './libc.js'
 
 export const SYSCALL_CHANNEL = 'mmapper:syscall'
 
@@ -53,7 +53,7 @@ export class SyscallTrace {
   #wrapAll(): Syscalls {
     // By name, and called on their object: injected ones may be methods of a class.
     const plain = this.#plain
-    const names = [...SYSCALL_NAMES, 'sysconf'] as const
+    const names = Object.keys(libcSyscalls()) as (keyof Syscalls)[]
     return Object.fromEntries(
       names.map(name => [name, this.#wrap(name, plain[name].bind(plain))]),
     ) as unknown as Syscalls
