@@ -12,7 +12,7 @@
  */
 import { MmapperError } from '../base/errors.js'
 import { formatBytes } from '../base/range.js'
-import { adopt, type FileCalls, type OwnedFile } from '../os/file_calls.js'
+import { adopt, closeFile, type FileCalls, type OwnedFile } from '../os/file_calls.js'
 import { PLATFORM, unsupportedPlatform } from '../os/libc.js'
 import { createNameless, type NamelessFile, temporaryName } from '../os/nameless_file.js'
 import { copySparse } from '../os/sparse_file.js'
@@ -81,6 +81,16 @@ export function checkIntact(files: FileCalls, image: ImageFile, action: string):
     `The file has ${formatBytes(bytes)} where the image ends at ${formatBytes(image.offset + image.bytes)}: it was ` +
     'truncated. Never change a file that is an image: write another beside it and rename, or open it with copy.'
   throw fileError({ ...refused, errno: -ENXIO, advice })
+}
+
+/** @internal Closes the descriptor, if it is still this file's: under a number that somebody closed may be a stranger's. */
+export function closeImage(files: FileCalls, image: ImageFile): void {
+  const found = files.identify(image.fd)
+  const isOurs =
+    typeof found === 'object'
+      ? found.device === image.device && found.inode === image.inode
+      : found !== -PLATFORM!.EBADF
+  if (isOurs) closeFile(files, image)
 }
 
 /** @internal A sealed copy of a part of an open file. */

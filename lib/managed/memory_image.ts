@@ -24,6 +24,7 @@ import {
   attachImage,
   beginImage,
   checkIntact,
+  closeImage,
   copyOf,
   finishImage,
   type ImageFile,
@@ -57,7 +58,7 @@ interface Held {
   readonly file: ImageFile
 }
 
-const dropped = new FinalizationRegistry<Held>(({ files, file }) => closeFile(files, file))
+const dropped = new FinalizationRegistry<Held>(({ files, file }) => closeImage(files, file))
 
 /** Set by the class: a class that names itself would have another name in the bundle. */
 let make: (held: Held) => MemoryImage
@@ -175,7 +176,7 @@ export class MemoryImage {
     if (held === undefined) return
     this.#held = undefined
     dropped.unregister(held)
-    closeFile(held.files, held.file)
+    closeImage(held.files, held.file)
   }
 
   [Symbol.dispose](): void {

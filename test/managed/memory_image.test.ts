@@ -1,4 +1,6 @@
 /** Images: content, holes, files, handles, and descriptors, which no failing call may leave open. */
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import {
   closeSync,
   existsSync,
@@ -20,6 +22,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { inspect } from 'node:util'
+import { Worker } from 'node:worker_threads'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { libcSyscalls, MemoryImage, type MemoryImageHandle, MmapError } from '../../lib/index.js'
@@ -338,6 +341,8 @@ test('a descriptor that somebody closed is not taken for the image', () => {
   takeNumber(fd)
   assert.match(thrownBy(() => fileOf(image, 'load')).message, /Cannot load .*Somebody closed/)
   assert.is(thrownBy(() => image.save(pathOf('never'))).code, 'EBADF')
+  image.dispose()
+  // Closing the stranger's file is left to the stranger.
   closeSync(fd)
 })
 
@@ -587,6 +592,34 @@ test('a kernel that does not know the newest flag gets the older ones', () => {
   using image = imageOf(old, pattern(PAGE))
   assert.match(inspect(image), /sealed in memory/)
   assert.is(flags.length, 2)
+})
+
+test('workers attach; one that is terminated leaves no descriptor open', async () => {
+  const image = MemoryImage.of(pattern(PAGE, 4))
+  const descriptors = openFiles()
+  const url = new URL('./memory_image_worker.js', import.meta.url)
+  const worker = new Worker(url, { workerData: { handle: image.handle, count: 5 } })
+  await once(worker, 'message')
+  image.dispose()
+  worker.postMessage('read')
+  const [read] = await once(worker, 'message')
+  assert.equal(read, Array(5).fill(pattern(1, 4)[0]))
+  const during = openFiles()
+  await worker.terminate()
+  assert.ok(during.split(',').length >= descriptors.split(',').length + 5)
+  assert.ok(openFiles().split(',').length < descriptors.split(',').length, openFiles())
+})
+
+test('a child process opens the image by the descriptor that it inherits', () => {
+  using image = MemoryImage.of(sparse(2, 3))
+  const script = `
+    import { MemoryImage } from ${JSON.stringify(new URL('../../lib/index.js', import.meta.url).href)}
+    const image = MemoryImage.open('/proc/self/fd/3')
+    process.stdout.write(JSON.stringify([image.bytes, image.storedBytes, image.read(2 * 4096, 3)[0]]))`
+  const output = execFileSync(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit', image.fd],
+  })
+  assert.equal(JSON.parse(output.toString()), [64 * PAGE, 2 * PAGE, sparse(2, 3)[2 * PAGE]])
 })
 
 test('a dropped image’s descriptor is closed when it is collected', async () => {
