@@ -3,7 +3,7 @@
  * opened nothing.
  */
 import { invalidArgType, invalidArgValue, outOfRange } from '../base/errors.js'
-import { checkInteger } from '../base/options.js'
+import { checkInteger, checkKeys } from '../base/options.js'
 import { formatBytes } from '../base/range.js'
 import { libcSyscalls } from '../os/libc.js'
 import { osPageSize } from '../os/os_memory.js'
@@ -69,12 +69,7 @@ const OPEN_OPTIONS = ['offset', 'bytes', 'copy']
 
 /** @internal A checked copy, so that each option is read once. */
 export function checkOpenOptions(options: OpenImageOptions): OpenImageOptions {
-  if (options === null || typeof options !== 'object') throw invalidArgType('options', 'an object', options)
-  const unknown = Object.keys(options).find(key => !OPEN_OPTIONS.includes(key))
-  if (unknown !== undefined) {
-    throw invalidArgValue(`options.${unknown}`, `left out: there are ${OPEN_OPTIONS.join(', ')}`, unknown)
-  }
-  const { offset, bytes, copy } = options
+  const { offset, bytes, copy } = checkKeys(options, OPEN_OPTIONS)
   if (offset !== undefined) checkInteger('options.offset', offset, 0, Number.MAX_SAFE_INTEGER)
   if (bytes !== undefined) checkInteger('options.bytes', bytes, 1, Number.MAX_SAFE_INTEGER)
   if (copy !== undefined && typeof copy !== 'boolean') {

@@ -13,7 +13,14 @@
  *   is an image or memory loaded from it lives: truncating it kills whoever touches that memory, writing into it
  *   shows through pages that were not changed. Write beside and rename, as `save` does, or open it with `copy`.
  */
-import { invalidArgType, invalidArgValue, MmapperError, outOfRange } from '../base/errors.js'
+import {
+  disposedError,
+  illegalConstructor,
+  invalidArgType,
+  invalidArgValue,
+  invalidHandle,
+  outOfRange,
+} from '../base/errors.js'
 import { checkInteger } from '../base/options.js'
 import { BYTES_IN_PAGE, formatBytes } from '../base/range.js'
 import { closeFile, type FileCalls, fileCalls, readFully } from '../os/file_calls.js'
@@ -82,14 +89,7 @@ export class MemoryImage {
   }
 
   private constructor(held: Held) {
-    if (!made.has(held)) {
-      throw Object.assign(
-        new TypeError('Illegal constructor: MemoryImage.of, .open or .attach make images'),
-        {
-          code: 'ERR_ILLEGAL_CONSTRUCTOR',
-        },
-      )
-    }
+    if (!made.has(held)) throw illegalConstructor('MemoryImage', 'MemoryImage.of, open or attach makes one')
     this.bytes = held.file.bytes
     this.#held = held
     dropped.register(this, held, held)
@@ -194,10 +194,7 @@ export class MemoryImage {
 
   #live(): Held {
     if (this.#held !== undefined) return this.#held
-    throw new MmapperError(
-      'ERR_MMAPPER_DISPOSED',
-      'Cannot use a memory image after it was disposed. Make a new one',
-    )
+    throw disposedError('memory image')
   }
 }
 
@@ -274,7 +271,8 @@ export function attachTo(files: FileCalls, handle: MemoryImageHandle): MemoryIma
     typeof device === 'string' &&
     typeof inode === 'string'
   if (!isOne || fd! > 0x7fff_ffff || bytes === 0 || offset! % BYTES_IN_PAGE !== 0) {
-    throw invalidArgType('handle', 'what the handle of a MemoryImage gives', handle)
+    const cause = kind === 'memory-image' ? 'its fields are not those of one' : 'it is of another kind'
+    throw invalidHandle('memory image', cause, 'image.handle', handle)
   }
   const place = { fd: fd!, offset: offset!, bytes: bytes!, device: device!, inode: inode! }
   return imageFrom(files, attachImage(files, place))
