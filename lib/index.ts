@@ -5,6 +5,8 @@ export type { MmapperHandle, SharedHeapHandle } from './base/handle.js'
 export type { AlignedMapOptions, MapOptions, SharedHeapOptions } from './base/options.js'
 export { HugePageSupport, MapState, MemoryAdvice, MmapProtection } from './base/policy.js'
 export { type Address, BYTES_IN_PAGE, type ByteRange } from './base/range.js'
+export type { ImageBytes, OpenImageOptions } from './managed/image_source.js'
+export { MemoryImage, type MemoryImageHandle } from './managed/memory_image.js'
 export { SharedHeap } from './managed/shared_heap.js'
 export { ChunkStateMmapper, createMmapper } from './mapper/chunk_state_mmapper.js'
 export type {

@@ -39,6 +39,8 @@ MapStateError.prototype.name = 'MapStateError'
 
 export interface MmapErrorDetails {
   readonly action: string
+  /** What the message names instead of the range, where files are the matter. */
+  readonly subject?: string
   readonly code: string
   /** Negative, as in Node. */
   readonly errno: number
@@ -75,7 +77,7 @@ export class MmapError extends Error {
 
   constructor(details: MmapErrorDetails) {
     const { action, code, syscall, address, bytes, annotation, reason, advice, partial } = details
-    const where = formatWhere(address, bytes)
+    const where = details.subject ?? formatWhere(address, bytes)
     const name = annotation === undefined ? '' : ` for ${annotation}`
     // The mapper's own limit is no failure of the system call that it kept from being made.
     const what =
@@ -258,7 +260,7 @@ export function illegalConstructor(name: string, makers: string): TypeError {
 }
 
 /** @internal */
-export function disposedError(what: 'mapper' | 'shared heap' = 'mapper'): MmapperError {
+export function disposedError(what: 'mapper' | 'shared heap' | 'memory image' = 'mapper'): MmapperError {
   return new MmapperError(
     'ERR_MMAPPER_DISPOSED',
     `Cannot use a ${what} after it was disposed. Make a new one`,

@@ -1,10 +1,11 @@
 /**
- * The C library, bound once when this file is loaded. The only file that imports koffi.
+ * The C library. The only file that imports koffi. What maps memory is bound once, when this file is loaded; what
+ * only files need is bound by who needs it (`libcFunction`).
  *
  * Addresses and lengths are declared as integers, so they travel as JavaScript numbers (no BigInt) and
  * failure arrives as -1. Type names of koffi are global to the process, so only built-in ones are used.
  */
-import koffi from 'koffi'
+import koffi, { type LibraryHandle } from 'koffi'
 import { MmapperError } from '../base/errors.js'
 import type { PlatformConstants } from './platform/constants.js'
 import { platformConstants } from './platform/index.js'
@@ -30,14 +31,43 @@ export interface Syscalls {
   prctl(option: number, operation: number, address: number, length: number, name: string): number
   /** mincore(2), a byte of `residency` per OS page: 0. */
   mincore(address: number, length: number, residency: Uint8Array): number
+  /** mremap(2): the address. `-ENOSYS` where there is none. */
+  mremap(address: number, length: number, newLength: number, flags: number, newAddress: number): number
+  /** pread(2) into memory: bytes read, which may be fewer. */
+  pread(fd: number, address: number, length: number, offset: number): number
+  /** pwrite(2) from memory: bytes written, which may be fewer. Memory that cannot be read is EFAULT, never a crash. */
+  pwrite(fd: number, address: number, length: number, offset: number): number
+  /** ioctl(2) with the address of a structure: the result. `-ENOSYS` where page maps cannot be scanned. */
+  ioctl(fd: number, request: number, address: number): number
   /** sysconf(3): the value. Only asked for the page size. */
   sysconf(name: number): number
 }
 
 type SyscallName = keyof Syscalls
 
-function bind(platform: PlatformConstants): Syscalls {
-  const libc = koffi.load(null)
+const libc = PLATFORM === undefined ? undefined : koffi.load(null)
+const { errno } = koffi
+
+type AnyFunction = (...args: (number | string)[]) => number
+
+/**
+ * @internal A function of libc under the convention of `Syscalls`, or undefined where libc has none of that name. To
+ * be called once a function, and not while a lock is held: a worker that is terminated in here ends the process.
+ */
+export function libcFunction(declaration: string): AnyFunction | undefined {
+  let call: AnyFunction
+  try {
+    call = libc!.func(declaration) as AnyFunction
+  } catch {
+    return undefined
+  }
+  return (...args) => {
+    const result = call(...args)
+    return result === -1 ? -errno() : result
+  }
+}
+
+function bind(platform: PlatformConstants, libc: LibraryHandle): Syscalls {
   const mmap = libc.func(
     'intptr_t mmap(uintptr_t address, size_t length, int prot, int flags, int fd, int64_t offset)',
   )
@@ -52,7 +82,18 @@ function bind(platform: PlatformConstants): Syscalls {
       : libc.func(
           'int prctl(int option, unsigned long operation, uintptr_t address, size_t length, const char *name)',
         )
-  const { errno } = koffi
+  const mremap =
+    platform.MREMAP_MAYMOVE === 0
+      ? undefined
+      : libc.func(
+          'intptr_t mremap(uintptr_t address, size_t length, size_t newLength, int flags, uintptr_t newAddress)',
+        )
+  const pread = libc.func('intptr_t pread(int fd, uintptr_t address, size_t length, int64_t offset)')
+  const pwrite = libc.func('intptr_t pwrite(int fd, uintptr_t address, size_t length, int64_t offset)')
+  const ioctl =
+    platform.PAGEMAP_SCAN === 0
+      ? undefined
+      : libc.func('int ioctl(int fd, unsigned long request, uintptr_t argument)')
   return {
     mmap(address, length, prot, flags, fd, offset) {
       const result = mmap(address, length, prot, flags, fd, offset)
@@ -66,6 +107,24 @@ function bind(platform: PlatformConstants): Syscalls {
       return prctl(option, operation, address, length, name) === 0 ? 0 : -errno()
     },
     mincore: (address, length, residency) => (mincore(address, length, residency) === 0 ? 0 : -errno()),
+    mremap(address, length, newLength, flags, newAddress) {
+      if (mremap === undefined) return -platform.ENOSYS
+      const result = mremap(address, length, newLength, flags, newAddress)
+      return result === -1 ? -errno() : result
+    },
+    pread(fd, address, length, offset) {
+      const result = pread(fd, address, length, offset)
+      return result === -1 ? -errno() : result
+    },
+    pwrite(fd, address, length, offset) {
+      const result = pwrite(fd, address, length, offset)
+      return result === -1 ? -errno() : result
+    },
+    ioctl(fd, request, address) {
+      if (ioctl === undefined) return -platform.ENOSYS
+      const result = ioctl(fd, request, address)
+      return result === -1 ? -errno() : result
+    },
     sysconf(name) {
       const result = sysconf(name)
       return result < 0 ? -errno() : result
@@ -93,11 +152,15 @@ const REFUSING: Syscalls = {
   madvise: refuse,
   prctl: refuse,
   mincore: refuse,
+  mremap: refuse,
+  pread: refuse,
+  pwrite: refuse,
+  ioctl: refuse,
   sysconf: refuse,
 }
 
 /** @internal The real system calls. Users get copies: a mapper that has this object was given no others. */
-export const LIBC: Syscalls = PLATFORM === undefined ? REFUSING : bind(PLATFORM)
+export const LIBC: Syscalls = PLATFORM === undefined || libc === undefined ? REFUSING : bind(PLATFORM, libc)
 
 /** Calls that `stats().syscalls` counts, in the order of their counters. */
 export const SYSCALL_NAMES = [

@@ -10,7 +10,7 @@
  * order, by the one loop that runs.
  */
 import { errnoName } from './diagnosis.js'
-import { LIBC, SYSCALL_NAMES, type Syscalls } from './libc.js'
+import { LIBC, type Syscalls } from './libc.js'
 
 export const SYSCALL_CHANNEL = 'mmapper:syscall'
 
@@ -60,7 +60,7 @@ export class SyscallTrace {
   #wrapAll(): Syscalls {
     // By name, and called on their object: injected ones may be methods of a class.
     const plain = this.#plain
-    const names = [...SYSCALL_NAMES, 'sysconf'] as const
+    const names = Object.keys(LIBC) as (keyof Syscalls)[]
     return Object.fromEntries(
       names.map(name => [name, this.#wrap(name, plain[name].bind(plain))]),
     ) as unknown as Syscalls

@@ -13,6 +13,7 @@
  *   end                         no intent: the chunk map and the OS agree
  *   leave                       lock free
  *   presence = 0
+ *   publish                     traced calls, to whoever listens: users' code, which may call the mapper
  * ```
  *
  * **What readers see.** They take no lock. They never see Mapped before the memory is there, nor after it
@@ -48,6 +49,7 @@ export function transition<T>(context: Context, body: () => T): T {
     }
   } finally {
     presence[0] = 0
+    if (context.trace.pending) context.trace.publish()
   }
 }
 
@@ -68,14 +70,13 @@ export function enter(context: Context): void {
 }
 
 export function leave(context: Context): void {
-  const { lock, layout, trace } = context
+  const { lock, layout } = context
   try {
     if (layout.journal[Journal.Kind] !== Journal.None) context.repair(context)
   } catch {
     // The end of the stack: the intent stays, and whoever enters next repairs first.
   } finally {
     lock.release()
-    if (trace.pending) trace.publish()
   }
 }
 

@@ -191,6 +191,7 @@ export function decommitChunk(context: Context, chunk: number): boolean {
     }
   } finally {
     presence[0] = 0
+    if (context.trace.pending) context.trace.publish()
   }
 }
 

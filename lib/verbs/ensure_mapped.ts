@@ -229,6 +229,7 @@ export function mapChunk(context: Context, chunk: number, options: MapOptions): 
     }
   } finally {
     presence[0] = 0
+    if (context.trace.pending) context.trace.publish()
   }
 }
 

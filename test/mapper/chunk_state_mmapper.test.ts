@@ -678,6 +678,10 @@ test('system calls may be a class with methods', () => {
     madvise = real.madvise
     prctl = real.prctl
     mincore = real.mincore
+    mremap = real.mremap
+    pread = real.pread
+    pwrite = real.pwrite
+    ioctl = real.ioctl
     sysconf = real.sysconf
   }
   const counter = new Counter()

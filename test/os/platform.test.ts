@@ -9,8 +9,8 @@ const PROTECTIONS = ['PROT_READ', 'PROT_WRITE', 'PROT_EXEC'] as const
 const REQUIRED_FLAGS = ['MAP_PRIVATE', 'MAP_ANONYMOUS', 'MAP_FIXED'] as const
 const OPTIONAL_FLAGS = ['MAP_NORESERVE', 'MAP_JIT'] as const
 const ERRORS = [
-  ...(['EPERM', 'EAGAIN', 'ENOMEM', 'EACCES'] as const),
-  ...(['EEXIST', 'EINVAL', 'ENOSYS', 'EOPNOTSUPP'] as const),
+  ...(['EPERM', 'ENOENT', 'ENXIO', 'EBADF', 'EAGAIN', 'ENOMEM', 'EACCES'] as const),
+  ...(['EFAULT', 'EEXIST', 'EINVAL', 'ENOTTY', 'ENOSYS', 'EOPNOTSUPP'] as const),
 ]
 /** Every advice there is, so that a name that policy.ts does not know cannot slip in. */
 const ADVICE: Readonly<Record<MemoryAdvice, true>> = {
@@ -61,8 +61,9 @@ test('every platform has the same fields', () => {
   for (const platform of PLATFORMS) assert.equal(Object.keys(platform).sort(), fields, platform.name)
 })
 
-test('every number is a non-negative 31-bit integer', () => {
-  for (const { name, advice, dontNeedZeroes, PR_SET_VMA, ...fields } of PLATFORMS) {
+test('every number is a non-negative 31-bit integer, but for a request with 32', () => {
+  for (const { name, advice, dontNeedZeroes, PR_SET_VMA, PAGEMAP_SCAN, ...fields } of PLATFORMS) {
+    assert.ok(PAGEMAP_SCAN === 0 || (PAGEMAP_SCAN > 0x7fff_ffff && PAGEMAP_SCAN < 2 ** 32), name)
     const numbers = { ...fields, ...advice, ...(PR_SET_VMA === undefined ? {} : { PR_SET_VMA }) }
     for (const [field, value] of Object.entries(numbers))
       assert.ok(Number.isInteger(value) && value >= 0 && value <= 0x7fff_ffff, `${name} ${field}`)
@@ -134,6 +135,33 @@ test('zero pages after DontNeed and names for memory come with a Linux kernel on
   for (const platform of PLATFORMS) {
     assert.is(platform.dontNeedZeroes, hasLinuxKernel(platform), platform.name)
     assert.is(platform.PR_SET_VMA !== undefined, hasLinuxKernel(platform), platform.name)
+  }
+})
+
+test('files in memory come with all that seals them, page maps with all that reads them, or with nothing', () => {
+  const SETS = [
+    ['MFD_CLOEXEC', 'MFD_ALLOW_SEALING', 'F_ADD_SEALS', 'F_SEAL_SHRINK', 'F_SEAL_GROW', 'F_SEAL_WRITE'],
+    [
+      'PAGEMAP_SCAN',
+      'PAGE_IS_FILE',
+      'PAGE_IS_PRESENT',
+      'PAGE_IS_SWAPPED',
+      'PAGE_IS_PFNZERO',
+      'PAGE_IS_GUARD',
+    ],
+    ['PAGEMAP_SCAN', 'LOG_PM_GUARD', 'LOG_PM_FILE', 'LOG_PM_SWAP', 'LOG_PM_PRESENT'],
+    ['MREMAP_MAYMOVE', 'MREMAP_FIXED', 'MREMAP_DONTUNMAP'],
+    ['FALLOC_FL_KEEP_SIZE', 'FALLOC_FL_PUNCH_HOLE'],
+  ] as const
+  for (const platform of PLATFORMS) {
+    for (const set of SETS) {
+      const values = set.map(field => platform[field])
+      assert.ok(
+        values.every(value => value !== 0) || values.every(value => value === 0),
+        `${platform.name} ${set}`,
+      )
+    }
+    assert.is(platform.PAGEMAP_SCAN !== 0, hasLinuxKernel(platform), platform.name)
   }
 })
 

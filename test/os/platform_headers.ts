@@ -54,8 +54,11 @@ interface Claim {
 type HeaderKind = 'libc' | 'kernel'
 
 const HEADERS: Readonly<Record<HeaderKind, readonly string[]>> = {
-  libc: ['sys/mman.h', 'errno.h', 'unistd.h', 'sys/prctl.h'],
-  kernel: ['linux/mman.h', 'linux/errno.h', 'asm/errno.h', 'linux/prctl.h'],
+  libc: ['sys/mman.h', 'errno.h', 'unistd.h', 'fcntl.h', 'sys/prctl.h', 'linux/fs.h', 'linux/falloc.h'],
+  kernel: [
+    ...['linux/mman.h', 'linux/errno.h', 'asm/errno.h', 'linux/prctl.h', 'linux/memfd.h', 'linux/fcntl.h'],
+    ...['linux/falloc.h', 'linux/fs.h'],
+  ],
 }
 
 /** A processor by the names of Node, GNU and the kernel's source tree, and what its compiler defines. */
@@ -247,9 +250,21 @@ function readHeaders(
 
 function evaluate(expansion: string, text: string): number {
   if (/^[A-Za-z_]\w*$/.test(expansion)) return enumerator(expansion, text)
-  const value = Number(expansion.replace(/^\((.*)\)$/, '$1'))
-  if (!Number.isSafeInteger(value)) throw new Error(`Cannot evaluate ${expansion}: not a plain number`)
-  return value
+  const value = Number(expansion.replace(/^\((.*)\)$/, '$1').replace(/^(0x[\da-f]+|\d+)U?L*$/i, '$1'))
+  return Number.isSafeInteger(value) ? value : arithmetic(expansion)
+}
+
+/** The one structure whose size is in a request of `ioctl`: twelve words of 64 bits. */
+const BYTES_IN_PM_SCAN_ARG = 96
+
+/** Sums, shifts and the like: `(1 << 3)`, `(1024 + 9)`, what `_IOWR` makes. Unsigned, 32 bits, as requests are. */
+function arithmetic(expansion: string): number {
+  const plain = expansion
+    .replace(/sizeof\s*\(struct pm_scan_arg\)/g, String(BYTES_IN_PM_SCAN_ARG))
+    .replace(/'(.)'/g, (_, character: string) => String(character.charCodeAt(0)))
+    .replace(/\b(0x[\da-f]+|\d+)U?L*\b/gi, '$1')
+  if (!/^[\s\dxa-f()<>|&+-]+$/i.test(plain)) throw new Error(`Cannot evaluate ${expansion}: no arithmetic`)
+  return Number(new Function(`return (${plain}) >>> 0`)())
 }
 
 /** glibc has enumerators that are macros standing for themselves: the number is the place in the enum. */
@@ -294,13 +309,14 @@ function systemOf(platform: string): string {
 }
 
 function claimsOf(platform: PlatformConstants): Claim[] {
-  const { name, advice, dontNeedZeroes, SC_PAGESIZE, PR_SET_VMA_ANON_NAME, ...fields } = platform
+  const { name, advice, dontNeedZeroes, SC_PAGESIZE, PR_SET_VMA_ANON_NAME, ...others } = platform
+  const fields = Object.entries(others).filter(([field]) => !field.startsWith('LOG_PM_'))
   const hasPrctl = platform.PR_SET_VMA !== undefined
   const entries: [constant: string, ours: number | undefined, name: string][] = [
-    // Zero flag bits say that there is no such flag.
-    ...Object.entries(fields).map(([field, value]): [string, number | undefined, string] => [
+    // Zero says that there is no such flag.
+    ...fields.map(([field, value]): [string, number | undefined, string] => [
       field,
-      field.startsWith('MAP_') && value === 0 ? undefined : value,
+      field !== 'PROT_NONE' && value === 0 ? undefined : value,
       field,
     ]),
     ['PR_SET_VMA_ANON_NAME', hasPrctl ? PR_SET_VMA_ANON_NAME : undefined, 'PR_SET_VMA_ANON_NAME'],
@@ -340,7 +356,7 @@ function judge(platform: string, claim: Claim, readings: readonly Reading[]): Ro
   const covers = ({ source }: Reading) => names.every(name => source.covers(name))
   const said = ({ values }: Reading) =>
     names.every(name => values.has(name))
-      ? names.reduce((bits, name) => bits | values.get(name)!, 0)
+      ? names.reduce((bits, name) => (bits | values.get(name)!) >>> 0, 0)
       : undefined
   const row = (verdict: Verdict, value: number | undefined): Row => {
     const by = readings.filter(reading => covers(reading) && said(reading) === value)
@@ -363,7 +379,7 @@ function judge(platform: string, claim: Claim, readings: readonly Reading[]): Ro
 
 function spell(constant: string, value: number | undefined): string {
   if (value === undefined) return 'none'
-  return /^(MAP|PROT|PR)_/.test(constant) ? `0x${value.toString(16)}` : String(value)
+  return /^(MAP|PROT|PR|MFD|F_SEAL|PAGE|PAGEMAP)_/.test(constant) ? `0x${value.toString(16)}` : String(value)
 }
 
 /** The rows of one platform; what it reads it prints, and every failure to read goes to `failures`. */
@@ -417,6 +433,9 @@ function printList(title: string, why: string, chosen: (row: Row) => boolean): v
 const isKnown = (name: string) => sources.some(({ platform }) => platform === name)
 console.log('')
 console.log('Not checked: dontNeedZeroes on every platform (no header states it, madvise(2) does)')
+console.log(
+  'Not checked: LOG_PM_… on every platform (no header states them, the kernel’s documentation does)',
+)
 printList(
   'Not checked',
   'no headers were found; the top of this script says where to get some',

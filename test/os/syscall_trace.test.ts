@@ -102,6 +102,18 @@ test('system calls that are methods of a class are traced as well', () => {
     mincore(...args: Parameters<typeof libc.mincore>): number {
       return this.real.mincore(...args)
     }
+    mremap(...args: Parameters<typeof libc.mremap>): number {
+      return this.real.mremap(...args)
+    }
+    pread(...args: Parameters<typeof libc.pread>): number {
+      return this.real.pread(...args)
+    }
+    pwrite(...args: Parameters<typeof libc.pwrite>): number {
+      return this.real.pwrite(...args)
+    }
+    ioctl(...args: Parameters<typeof libc.ioctl>): number {
+      return this.real.ioctl(...args)
+    }
     sysconf(...args: Parameters<typeof libc.sysconf>): number {
       return this.real.sysconf(...args)
     }

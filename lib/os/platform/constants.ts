@@ -1,7 +1,7 @@
 /**
- * What a platform file states: the numbers its C library's headers give to the names of `mmap(2)`,
- * `madvise(2)` and `prctl(2)`, and to the error codes this library tells apart. Only files in this folder
- * know such a number.
+ * What a platform file states: the numbers its C library's headers give to the names of `mmap(2)`, `madvise(2)`,
+ * `prctl(2)`, `memfd_create(2)`, `fcntl(2)`, `lseek(2)`, `fallocate(2)` and `mremap(2)`, to those of the kernel's
+ * page maps, and to the error codes this library tells apart. Only files in this folder know such a number.
  */
 import type { MemoryAdvice } from '../../base/policy.js'
 
@@ -42,12 +42,51 @@ export interface PlatformConstants {
   readonly PR_SET_VMA_ANON_NAME: number
   /** The name `_SC_PAGESIZE` for `sysconf`; it belongs to the C library, not to the kernel. */
   readonly SC_PAGESIZE: number
+  /** `memfd_create`, its flags and the seals of `fcntl`; all 0 where the platform has no such files. */
+  readonly MFD_CLOEXEC: number
+  readonly MFD_ALLOW_SEALING: number
+  /** Since Linux 6.3: a file that can never be run. Older kernels answer EINVAL. */
+  readonly MFD_NOEXEC_SEAL: number
+  readonly F_ADD_SEALS: number
+  readonly F_SEAL_SHRINK: number
+  readonly F_SEAL_GROW: number
+  readonly F_SEAL_WRITE: number
+  /** A duplicate that programs started later do not inherit. */
+  readonly F_DUPFD_CLOEXEC: number
+  readonly SEEK_END: number
+  readonly SEEK_DATA: number
+  readonly SEEK_HOLE: number
+  /** Flags of `fallocate`, which takes parts out of a file; 0 where there is no such call. */
+  readonly FALLOC_FL_KEEP_SIZE: number
+  readonly FALLOC_FL_PUNCH_HOLE: number
+  /** Flags of `mremap`; 0 where there is no such call, or none that moves pages to a chosen address. */
+  readonly MREMAP_MAYMOVE: number
+  readonly MREMAP_FIXED: number
+  readonly MREMAP_DONTUNMAP: number
+  /** The request to `ioctl` a page map (since Linux 6.7), and the categories of pages it tells apart; else 0. */
+  readonly PAGEMAP_SCAN: number
+  readonly PAGE_IS_FILE: number
+  readonly PAGE_IS_PRESENT: number
+  readonly PAGE_IS_SWAPPED: number
+  readonly PAGE_IS_PFNZERO: number
+  /** Since Linux 6.16; older kernels that have guard pages count them as swapped. */
+  readonly PAGE_IS_GUARD: number
+  /** Bits of an entry of `/proc/self/pagemap`, counted from 0, as its documentation numbers them; else 0. */
+  readonly LOG_PM_GUARD: number
+  readonly LOG_PM_FILE: number
+  readonly LOG_PM_SWAP: number
+  readonly LOG_PM_PRESENT: number
   readonly EPERM: number
+  readonly ENOENT: number
+  readonly ENXIO: number
+  readonly EBADF: number
   readonly EAGAIN: number
   readonly ENOMEM: number
   readonly EACCES: number
+  readonly EFAULT: number
   readonly EEXIST: number
   readonly EINVAL: number
+  readonly ENOTTY: number
   readonly ENOSYS: number
   readonly EOPNOTSUPP: number
 }

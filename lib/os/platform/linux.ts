@@ -1,8 +1,10 @@
 /**
  * Linux. Sources: `asm-generic/mman-common.h`, `asm-generic/mman.h`, `linux/mman.h`, `linux/prctl.h`,
- * `asm-generic/errno-base.h`, `asm-generic/errno.h` (uapi headers); `bits/confname.h` of glibc for
- * `_SC_PAGESIZE` (`unistd.h` of musl has the same value). All architectures here but ppc64 use the generic
- * values.
+ * `linux/memfd.h`, `linux/fcntl.h`, `linux/falloc.h`, `linux/fs.h`, `asm-generic/errno-base.h`,
+ * `asm-generic/errno.h` (uapi headers); `bits/confname.h` of glibc for `_SC_PAGESIZE` (`unistd.h` of musl has the
+ * same value). All architectures here but ppc64 use the generic values; its ioctl numbers are made otherwise, but
+ * PAGEMAP_SCAN comes out the same. The bits of `/proc/self/pagemap` are in no header:
+ * Documentation/admin-guide/mm/pagemap.rst.
  */
 import type { PlatformConstants } from './constants.js'
 
@@ -37,12 +39,43 @@ export const LINUX_GENERIC = {
   PR_SET_VMA: 0x53564d41,
   PR_SET_VMA_ANON_NAME: 0,
   SC_PAGESIZE: 30,
+  MFD_CLOEXEC: 0x1,
+  MFD_ALLOW_SEALING: 0x2,
+  MFD_NOEXEC_SEAL: 0x8,
+  F_ADD_SEALS: 1033,
+  F_SEAL_SHRINK: 0x2,
+  F_SEAL_GROW: 0x4,
+  F_SEAL_WRITE: 0x8,
+  F_DUPFD_CLOEXEC: 1030,
+  SEEK_END: 2,
+  SEEK_DATA: 3,
+  SEEK_HOLE: 4,
+  FALLOC_FL_KEEP_SIZE: 0x1,
+  FALLOC_FL_PUNCH_HOLE: 0x2,
+  MREMAP_MAYMOVE: 1,
+  MREMAP_FIXED: 2,
+  MREMAP_DONTUNMAP: 4,
+  PAGEMAP_SCAN: 0xc0606610,
+  PAGE_IS_FILE: 0x4,
+  PAGE_IS_PRESENT: 0x8,
+  PAGE_IS_SWAPPED: 0x10,
+  PAGE_IS_PFNZERO: 0x20,
+  PAGE_IS_GUARD: 0x100,
+  LOG_PM_GUARD: 58,
+  LOG_PM_FILE: 61,
+  LOG_PM_SWAP: 62,
+  LOG_PM_PRESENT: 63,
   EPERM: 1,
+  ENOENT: 2,
+  ENXIO: 6,
+  EBADF: 9,
   EAGAIN: 11,
   ENOMEM: 12,
   EACCES: 13,
+  EFAULT: 14,
   EEXIST: 17,
   EINVAL: 22,
+  ENOTTY: 25,
   ENOSYS: 38,
   EOPNOTSUPP: 95,
 } as const

@@ -1,0 +1,93 @@
+/**
+ * Pages that differ from a file, or from zeros, found by looking at every byte: the way that works where the kernel does
+ * not tell. Memory is copied through a file first, so that a page which cannot be read is EFAULT and never a crash; such
+ * a page counts as different, since nobody can say that it is not.
+ */
+import { closeFile, type FileCalls, readFully } from './file_calls.js'
+import type { JoinedPages } from './joined_pages.js'
+import { addressOf, PLATFORM, type Syscalls } from './libc.js'
+import { createNameless } from './nameless_file.js'
+
+/** What the memory was before: `bytes` of a file from `offset` on, zeros behind them. */
+export interface Original {
+  readonly fd: number
+  readonly offset: number
+  readonly bytes: number
+}
+
+const NOTHING: Original = { fd: -1, offset: 0, bytes: 0 }
+const BYTES_IN_PIECE = 2 ** 18
+
+/** One comparison: buffers, and the file that memory is copied through. */
+class Comparison {
+  readonly #calls: Pick<Syscalls, 'pread' | 'pwrite'>
+  readonly #through: number
+  readonly #original: Original
+  readonly #memory = new Uint8Array(BYTES_IN_PIECE)
+  readonly #before = new Uint8Array(BYTES_IN_PIECE)
+
+  constructor(calls: Pick<Syscalls, 'pread' | 'pwrite'>, through: number, original: Original) {
+    this.#calls = calls
+    this.#through = through
+    this.#original = original
+  }
+
+  /** What was there before, of `bytes` at `position` of the range: 0 or `-errno`. */
+  readBefore(position: number, bytes: number): number {
+    const { fd, offset, bytes: length } = this.#original
+    const stored = Math.min(bytes, Math.max(0, length - position))
+    this.#before.fill(0, stored, bytes)
+    return readFully(this.#calls, fd, addressOf(this.#before), stored, offset + position)
+  }
+
+  /** The memory now: the bytes that could be read, which may be none, or `-errno`. */
+  readMemory(address: number, bytes: number): number {
+    const copied = this.#calls.pwrite(this.#through, address, bytes, 0)
+    if (copied === -PLATFORM!.EFAULT) return 0
+    if (copied < 0) return copied
+    const result = readFully(this.#calls, this.#through, addressOf(this.#memory), copied, 0)
+    return result < 0 ? result : copied
+  }
+
+  isEqual(from: number, to: number): boolean {
+    return Buffer.compare(this.#memory.subarray(from, to), this.#before.subarray(from, to)) === 0
+  }
+}
+
+/** 0 or `-errno`. */
+export function comparePages(
+  files: FileCalls,
+  calls: Pick<Syscalls, 'pread' | 'pwrite'>,
+  range: { readonly start: number; readonly bytes: number; readonly bytesInOsPage: number },
+  original: Original | undefined,
+  found: JoinedPages,
+): number {
+  const through = createNameless(files)
+  if (!('fd' in through)) return through.errno
+  const comparison = new Comparison(calls, through.fd, original ?? NOTHING)
+  const result = compareAll(comparison, range, found)
+  closeFile(files, through)
+  return result
+}
+
+function compareAll(
+  comparison: Comparison,
+  { start, bytes, bytesInOsPage }: { start: number; bytes: number; bytesInOsPage: number },
+  found: JoinedPages,
+): number {
+  for (let position = 0; position < bytes; ) {
+    const piece = Math.min(BYTES_IN_PIECE, bytes - position)
+    const before = comparison.readBefore(position, piece)
+    if (before < 0) return before
+    const readable = comparison.readMemory(start + position, piece)
+    if (readable < 0) return readable
+    const known = readable - (readable % bytesInOsPage)
+    for (let at = 0; at < known; at += bytesInOsPage) {
+      if (comparison.isEqual(at, at + bytesInOsPage)) continue
+      found.add(start + position + at, start + position + at + bytesInOsPage)
+    }
+    if (known === 0) found.add(start + position, start + position + bytesInOsPage)
+    position += known === 0 ? bytesInOsPage : known
+  }
+  return 0
+}

@@ -1,0 +1,138 @@
+/** Files with holes: where content is found, and that it is copied whole while zeros stay holes. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { closeFile, type FileCalls, fileCalls } from '../../lib/os/file_calls.js'
+import { addressOf, PLATFORM } from '../../lib/os/libc.js'
+import { createNameless, type NamelessFile } from '../../lib/os/nameless_file.js'
+import { copySparse, dataBytes, visitData, writeCallersBytes } from '../../lib/os/sparse_file.js'
+
+const PAGE = 4096
+const files = fileCalls()
+/** Holes begin and end at OS pages, which may be larger. */
+const OS_PAGE = 65536
+
+function withFile(run: (fd: number) => void): void {
+  const file = createNameless(files) as NamelessFile
+  try {
+    run(file.fd)
+  } finally {
+    closeFile(files, file)
+  }
+}
+
+function put(fd: number, offset: number, bytes: number): void {
+  const content = new Uint8Array(bytes).fill(1 + (offset % 200))
+  assert.is(files.pwrite(fd, addressOf(content), bytes, offset), bytes)
+}
+
+function ranges(fd: number, start: number, limit: number, calls: FileCalls = files): string {
+  const found: string[] = []
+  assert.is(
+    visitData(calls, fd, start, limit, (from, to) => found.push(`${from}-${to}`)),
+    0,
+  )
+  return found.join(' ')
+}
+
+function contentOf(fd: number, bytes: number): Uint8Array {
+  const content = new Uint8Array(bytes)
+  files.pread(fd, addressOf(content), bytes, 0)
+  return content
+}
+
+test('content is found between holes, cut to what was asked for', () => {
+  withFile(fd => {
+    files.truncate(fd, 10 * OS_PAGE)
+    assert.is(ranges(fd, 0, 10 * OS_PAGE), '')
+    put(fd, 2 * OS_PAGE, 2 * OS_PAGE)
+    put(fd, 7 * OS_PAGE, OS_PAGE)
+    const all = `${2 * OS_PAGE}-${4 * OS_PAGE} ${7 * OS_PAGE}-${8 * OS_PAGE}`
+    assert.is(ranges(fd, 0, 10 * OS_PAGE), all)
+    assert.is(
+      ranges(fd, 3 * OS_PAGE + 5, 7 * OS_PAGE + 9),
+      `${3 * OS_PAGE + 5}-${4 * OS_PAGE} ${7 * OS_PAGE}-${7 * OS_PAGE + 9}`,
+    )
+    assert.is(ranges(fd, 4 * OS_PAGE, 7 * OS_PAGE), '')
+    assert.is(dataBytes(files, fd, 0, 10 * OS_PAGE), 3 * OS_PAGE)
+  })
+})
+
+test('a file system that does not tell, or tells nonsense, has content everywhere', () => {
+  withFile(fd => {
+    files.truncate(fd, 4 * OS_PAGE)
+    for (const seek of [
+      () => -PLATFORM!.EINVAL,
+      () => -PLATFORM!.EOPNOTSUPP,
+      () => 0,
+      (_: number, at: number) => at,
+    ]) {
+      assert.is(ranges(fd, 10, 4 * OS_PAGE, { ...files, seek }), `10-${4 * OS_PAGE}`)
+    }
+  })
+})
+
+test('a visitor that refuses ends the visit', () => {
+  withFile(fd => {
+    for (const page of [0, 2, 4]) put(fd, page * OS_PAGE, OS_PAGE)
+    let visits = 0
+    const result = visitData(files, fd, 0, 5 * OS_PAGE, () => {
+      visits++
+      return visits === 2 ? -PLATFORM!.ENOMEM : 0
+    })
+    assert.is(result, -PLATFORM!.ENOMEM)
+    assert.is(visits, 2)
+  })
+})
+
+test('pages of zeros among written bytes become holes, at the pages of the file and not of the bytes', () => {
+  withFile(fd => {
+    const bytes = new Uint8Array(40 * OS_PAGE)
+    bytes[0] = 1
+    bytes[20 * OS_PAGE + 3] = 1
+    assert.is(writeCallersBytes(files, fd, bytes, 100), 0)
+    assert.equal(contentOf(fd, 100 + bytes.length).subarray(100), bytes)
+    // The first page, that one, and the last: it ends within a page.
+    assert.ok(dataBytes(files, fd, 0, 100 + bytes.length) <= 2 * OS_PAGE + 100)
+  })
+})
+
+test('where holes cannot be made, zeros are stored', () => {
+  withFile(fd => {
+    const without = { ...files, fallocate: () => -PLATFORM!.EOPNOTSUPP }
+    assert.is(writeCallersBytes(without, fd, new Uint8Array(2 * OS_PAGE), 0), 0)
+    assert.is(dataBytes(files, fd, 0, 2 * OS_PAGE), 2 * OS_PAGE)
+  })
+})
+
+test('a copy is the same bytes, from an offset that is no page as well, with as few pages', () => {
+  withFile(from =>
+    withFile(to => {
+      const bytes = 600 * PAGE
+      files.truncate(from, bytes)
+      put(from, 3 * PAGE, PAGE + 11)
+      put(from, 255 * PAGE, 3 * PAGE)
+      const zeros = new Uint8Array(50 * PAGE)
+      files.pwrite(from, addressOf(zeros), zeros.length, 400 * PAGE)
+      const offset = 777
+      files.truncate(to, bytes - offset)
+      assert.is(copySparse(files, { from, offset, bytes: bytes - offset, to }), 0)
+      assert.ok(Buffer.compare(contentOf(to, bytes - offset), contentOf(from, bytes).subarray(offset)) === 0)
+      assert.ok(dataBytes(files, to, 0, bytes - offset) <= 3 * OS_PAGE)
+    }),
+  )
+})
+
+test('a file that ends before what it says, and a full disk, are refusals', () => {
+  withFile(from =>
+    withFile(to => {
+      put(from, 0, 2 * PAGE)
+      const short = { ...files, pread: () => 0 }
+      assert.is(copySparse(short, { from, offset: 0, bytes: 2 * PAGE, to }), -PLATFORM!.ENXIO)
+      const full = { ...files, pwrite: () => -28 }
+      assert.is(copySparse(full, { from, offset: 0, bytes: 2 * PAGE, to }), -28)
+      assert.is(writeCallersBytes(full, to, new Uint8Array(PAGE), 0), -28)
+    }),
+  )
+})
+
+test.run()
