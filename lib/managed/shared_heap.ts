@@ -126,12 +126,16 @@ export class SharedHeap {
     const { start, bytes } = place
     const first = start / context.geometry.bytesInChunk
     const range = { start: first, limit: first + bytes / context.geometry.bytesInChunk }
-    return transition(context, () => {
+    const attached = transition(context, () => {
       const heap = context.heaps.find(range)
-      if (heap < 0) throw noHeapAt(context, range, handle)
+      if (heap < 0) return overlapsHeap(context, range) ? 'part' : 'ended'
       context.heaps.hold(heap, context.slot)
       return make(context, heap, place, optionsOf(context, heap), false)
     })
+    if (attached === 'ended') throw disposedError('shared heap')
+    // Not under the lock: to describe the handle is to call its getters.
+    if (attached === 'part') throw badHandle('shared-heap', 'it names another part of its buffer', handle)
+    return attached
   }
 
   /** For `SharedHeap.attach` in another thread. */
@@ -381,11 +385,10 @@ function checkHandle(handle: SharedHeapHandle, { geometry, layout }: Context): H
   return { buffer, byteOffset, start, bytes }
 }
 
-/** A buffer holds one heap: what overlaps another one's range was never a heap; else it is one that has ended. */
-function noHeapAt({ heaps }: Context, range: ChunkRange, handle: unknown): Error {
-  for (const _ of heaps.over(range))
-    return badHandle('shared-heap', 'it names another part of its buffer', handle)
-  return disposedError('shared heap')
+/** A buffer holds one heap: a range that overlaps one without being it was never a heap. */
+function overlapsHeap({ heaps }: Context, range: ChunkRange): boolean {
+  for (const _ of heaps.over(range)) return true
+  return false
 }
 
 /** @internal Reserves; see `SharedHeap`. */

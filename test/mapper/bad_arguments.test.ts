@@ -499,6 +499,23 @@ test('a handle that cannot be read is refused, with what its getter threw', () =
   }
 })
 
+test('a refused handle is described without the lock', () => {
+  const handle = { ...heap.handle, bytes: CHUNK }
+  let asked = 0
+  Object.defineProperty(handle, 'constructor', {
+    get() {
+      asked++
+      // Refused under the lock, and nameless then.
+      mmapper.markAsMapped(WINDOW + 5 * CHUNK, CHUNK)
+      return class Forged {}
+    },
+  })
+  const error = thrownBy(() => SharedHeap.attach(mmapper, handle))
+  assert.is(error.code, TYPE)
+  assert.match(error.message, 'Received an instance of Forged')
+  assert.is(asked, 1)
+})
+
 test('annotations are checked', () => {
   const { space, misc, sideMeta, test: ofTest } = MmapAnnotation as unknown as Record<string, AnyMethod>
   for (const value of [undefined, null, 1, 5n, {}, [], Symbol('s')]) {
