@@ -31,7 +31,7 @@ for (const folder of ['dist', 'build']) rmSync(folder, { recursive: true, force:
 const published = {
   ...shared,
   bundle: true,
-  // For a package below 60 kB: comments only where tools read them, in the declarations. Names stay and lines
+  // For a small package: comments only where tools read them, in the declarations. Names stay and lines
   // are short, so that stack traces can be read.
   minifyWhitespace: true,
   // Writes constants as literals where they are used; see lib/chunks/entry_bits.ts.

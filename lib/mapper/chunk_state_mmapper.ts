@@ -77,7 +77,7 @@ export class ChunkStateMmapper implements Mmapper {
     this.granularity = context.geometry.bytesInChunk
     this.logMappableBytes = layout.logMappableBytes
     registerContext(this, context)
-    context.localViews.setOwner(this)
+    context.localViews.setOwner(context)
     if (attachment !== undefined) this.#settle(context)
   }
 

@@ -89,6 +89,11 @@ export class SharedLock {
     return this.#presence.subarray(slot * WORDS_PER_PRESENCE, slot * WORDS_PER_PRESENCE + 1)
   }
 
+  /** The name of this attachment now. */
+  get ticket(): number {
+    return this.#me
+  }
+
   acquire(): Acquired {
     if (this.#mayHold && this.#regain()) return 'orphaned'
     const words = this.#words

@@ -7,7 +7,7 @@ import { disposedError, invalidArgType } from '../base/errors.js'
 import { Geometry } from '../base/geometry.js'
 import { ChunkMap } from '../chunks/chunk_map.js'
 import type { Syscalls } from '../os/libc.js'
-import { keepMaps } from '../os/maps_file.js'
+import { keepMaps, releaseMaps } from '../os/maps_file.js'
 import { OsMemory, osPageSize } from '../os/os_memory.js'
 import { SyscallTrace } from '../os/syscall_trace.js'
 import { OS_THREADS } from '../os/threads.js'
@@ -76,9 +76,25 @@ export class Context {
 /** A mapper that is disposed has none, and is still known for one. */
 const CONTEXTS = new WeakMap<object, Context | undefined>()
 
+/** What is left of an attachment that nobody can use any more: mapper, heaps and views are all collected. */
+interface Dropped {
+  readonly slot: number
+  readonly threads: ThreadTable
+  readonly lock: SharedLock
+}
+
+/** Its slot is free again, and what it held is cleared by the next sweep. */
+const DROPPED = new FinalizationRegistry<Dropped>(({ slot, threads, lock }) => {
+  if (threads.ticketOf(slot) !== lock.ticket) return
+  threads.abandon(slot)
+  releaseMaps()
+})
+
 /** Lets `contextOf` find the context of a public mapper object. */
 export function registerContext(mmapper: object, context: Context): void {
   CONTEXTS.set(mmapper, context)
+  const { slot, threads, lock } = context
+  DROPPED.register(context, { slot, threads, lock }, context)
 }
 
 /** The context of a mapper; throws for anything else, and after its disposal. */
@@ -92,5 +108,7 @@ export function contextOf(mmapper: unknown): Context {
 
 /** From now on the mapper is known to be disposed. */
 export function forgetContext(mmapper: object): void {
+  const context = CONTEXTS.get(mmapper)
+  if (context !== undefined) DROPPED.unregister(context)
   CONTEXTS.set(mmapper, undefined)
 }
