@@ -26,7 +26,7 @@
  */
 import type { MemoryAdvice } from '../base/policy.js'
 import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
-import { BYTES_IN_PAGE } from '../base/range.js'
+import { BYTES_IN_PAGE, type ByteRange } from '../base/range.js'
 import { MADVISE, MINCORE, MMAP, MPROTECT, MUNMAP, PRCTL } from '../shared_state/counters.js'
 import * as Journal from '../shared_state/journal.js'
 import type { SharedLayout } from '../shared_state/layout.js'
@@ -127,6 +127,11 @@ export class OsMemory {
     const journal = this.#journal
     const piece = { start: journal[Journal.LooseStart]!, bytes: journal[Journal.LooseBytes]! }
     journal[Journal.LooseBytes] = 0
+    this.#strays.add(piece)
+  }
+
+  /** Keeps a piece that the OS did not take back. */
+  addStray(piece: ByteRange): void {
     this.#strays.add(piece)
   }
 

@@ -21,7 +21,13 @@
  * Rolling back goes the other way, and lowers Done and Asked after each run.
  *
  * A reservation whose place the OS chooses is held as bytes, not as chunks: it may lie beyond the mappable
- * space. What is being released of it, or came to lie where nobody asked for it, is the loose piece.
+ * space. What is held but not kept is being released; one store says so before the call, one that it is done:
+ *
+ * ```
+ *   HeldBase + HeldFrom      + KeepFrom                  + KeepTo      + HeldTo
+ *            ├─ being released ─┼─────────── kept ──────────┼─ being released ─┤
+ * ```
+ * What came to lie where nobody asked for it (on kernels that take an exact address for a hint) is the loose piece.
  *
  * This file imports nothing: then esbuild writes the numbers where they are used; see `chunks/entry_bits.ts`.
  */
@@ -42,12 +48,17 @@ export const StartPage = 8
 export const LimitPage = 9
 /** 1 if the system calls are the C library's own, and nobody listens to them. */
 export const IsPlain = 10
-/** Bytes: NaN while the OS has not answered, negative where it refused. */
-export const HeldStart = 11
-export const HeldBytes = 12
-export const LooseStart = 13
-export const LooseBytes = 14
-export const FIELDS = 16
+/** Bytes: what came to lie elsewhere; none if `LooseBytes` is 0. */
+export const LooseStart = 11
+export const LooseBytes = 12
+/** Where the OS placed a reservation: NaN while it has not answered, negative where it refused. */
+export const HeldBase = 13
+/** Bytes from there: what of it is held, and what of that is to be kept. */
+export const HeldFrom = 14
+export const HeldTo = 15
+export const KeepFrom = 16
+export const KeepTo = 17
+export const FIELDS = 24
 
 /** Intents. */
 export const None = 0

@@ -68,6 +68,8 @@ export class Context {
     this.localViews = new LocalViews(this.views, this.slot)
     this.lock = new SharedLock(layout, this.slot, this.threads)
     this.presence = this.lock.presenceOf(this.slot)
+    // The slot may have been that of a thread that died in a call.
+    this.presence[0] = 0
     // Last: who makes a context lets go of it with `releaseMaps`.
     keepMaps()
   }

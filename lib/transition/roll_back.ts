@@ -12,6 +12,9 @@ import type { Context } from './context.js'
 import { settleOutcome } from './frame.js'
 import { spanning } from './page_runs.js'
 
+/** Any negative outcome. */
+const REFUSED = -1
+
 /** The result of a call, or this where an injected one threw: nobody knows what it has done. */
 export const UNKNOWN = Number.NaN
 
@@ -56,11 +59,13 @@ export function rollBack(context: Context, undo: Undo): ByteRange | undefined {
     if ((entry & STATE_MASK) !== UNMAPPED) partial = undoRun(context, undo, inFlight, entry)
     else if (outcome === 'unknown') counters[LEAKED_BYTES]! += geometry.bytesOf(inFlight)
   }
+  journal[Journal.Outcome] = REFUSED
   const range = { start: journal[Journal.Start]!, limit: journal[Journal.Done]! }
   for (const { run, entry } of runsOf(context, range, undo.mask).reverse()) {
     partial = spanning(partial, undoRun(context, undo, run, entry))
-    journal[Journal.Asked] = run.start
+    // One store says it: what Asked says beyond Done has been refused.
     journal[Journal.Done] = run.start
+    journal[Journal.Asked] = run.start
   }
   return partial
 }

@@ -108,7 +108,6 @@ function mapRuns(context: Context, range: ChunkRange, prot: number): Refused | u
         if (errno < 0) return { action: 'map', syscall: 'mprotect', errno, start, bytes }
       }
     }
-    journal[Journal.Asked] = run.limit
     journal[Journal.Done] = run.limit
     return undefined
   })

@@ -67,7 +67,6 @@ function reserveRuns({ map, os, geometry, layout }: Context, range: ChunkRange):
       journal[Journal.Outcome] = errno
       if (errno < 0) return { errno, start, bytes }
     }
-    journal[Journal.Asked] = run.limit
     journal[Journal.Done] = run.limit
     return undefined
   })

@@ -6,8 +6,8 @@
  * beside the last one: if the OS agrees, nothing is mapped too much. Reservations of a slab and more are aligned to
  * slabs if there is room: their states are then single words of the chunk map.
  *
- * **In the journal** the reservation is held as bytes (`HeldStart`, `HeldBytes`), as soon as the OS has said where it
- * is; what is being trimmed is the loose piece. Done is 1 once the chunk map may show it: all of it is ours then.
+ * **In the journal** the reservation is held as bytes, as soon as the OS has said where it is. Done is 1 once the chunk
+ * map may show it: all of it is ours then.
  *
  * **Redo.** Nobody has learned the address: what is held is released. If the OS refuses that, it stays Quarantined;
  * what no chunk can stand for is a stray.
@@ -112,18 +112,18 @@ function besideLast(context: Context, bytes: number, align: number): number {
 
 /** Over-reserves, trims and records; `ELSEWHERE` if there was a hint and the OS did not take it. */
 function reserve(context: Context, bytes: number, align: number, attributes: number, hint: number): Attempt {
-  const { os, map, layout } = context
+  const { os, map, geometry, layout } = context
   const { journal, placement } = layout
-  const total = bytes + (hint === 0 ? align - Math.min(align, context.geometry.bytesInOsPage) : 0)
-  journal[Journal.HeldStart] = Number.NaN
-  journal[Journal.HeldBytes] = total
+  const total = bytes + (hint === 0 ? align - Math.min(align, geometry.bytesInOsPage) : 0)
+  journal[Journal.HeldBase] = Number.NaN
+  journal[Journal.HeldFrom] = 0
+  journal[Journal.HeldTo] = total
+  journal[Journal.KeepFrom] = 0
+  journal[Journal.KeepTo] = total
   begin(context, Journal.Reserve, { start: 0, limit: 1 }, 0, attributes)
   const found = os.reserveAnywhere(total, hint)
-  journal[Journal.HeldStart] = found
-  if (found < 0) {
-    end(context)
-    return { errno: found }
-  }
+  journal[Journal.HeldBase] = found
+  if (found < 0) return conclude(context, { errno: found })
   const start = Math.ceil(found / align) * align
   if (start + bytes > found + total) return conclude(context, giveUp(context) ?? { errno: ELSEWHERE })
   const range = chunksOf(context, start, bytes)
@@ -132,7 +132,7 @@ function reserve(context: Context, bytes: number, align: number, attributes: num
     const left = conclude(context, giveUp(context) ?? { start })
     return 'errno' in left ? left : searchBelow(context, bytes, align, attributes)
   }
-  const refusal = trim(context, start, bytes)
+  const refusal = trim(context, start - found, bytes)
   if (refusal !== undefined) return conclude(context, refusal)
   if (!map.hasRoom(range)) {
     conclude(context, giveUp(context) ?? { start })
@@ -150,30 +150,39 @@ function conclude<T>(context: Context, result: T): T {
   return result
 }
 
-/** Releases both ends; if one is refused, everything, so that nothing is left over. */
-function trim(context: Context, start: number, bytes: number): Attempt | undefined {
-  const { journal } = context.layout
-  const errno = trimTo(context, start, journal[Journal.HeldStart]! + journal[Journal.HeldBytes]!)
-  const failed = errno < 0 ? errno : trimTo(context, start, start + bytes)
-  return failed < 0 ? (giveUp(context) ?? { errno: failed }) : undefined
+/** What is held, in bytes. */
+function heldOf({ layout: { journal } }: Context): ByteRange {
+  const from = journal[Journal.HeldFrom]!
+  return { start: journal[Journal.HeldBase]! + from, bytes: journal[Journal.HeldTo]! - from }
 }
 
-/** Releases what is held outside of `start`…`limit`, one end of it; a refused end is held again. */
-function trimTo({ os, layout: { journal } }: Context, start: number, limit: number): number {
-  const heldStart = journal[Journal.HeldStart]!
-  const heldLimit = heldStart + journal[Journal.HeldBytes]!
-  const bytes = start - heldStart + (heldLimit - limit)
+/** Keeps `bytes` bytes from `from` on, and releases both ends; if one is refused, everything, so that nothing is left over. */
+function trim(context: Context, from: number, bytes: number): Attempt | undefined {
+  const head = from === 0 ? 0 : releaseHead(context, from)
+  const errno = head < 0 ? head : releaseTail(context, from + bytes)
+  return errno < 0 ? (giveUp(context) ?? { errno }) : undefined
+}
+
+/** Releases what is held below `from`; 0 or `-errno`. */
+function releaseHead({ os, layout: { journal } }: Context, from: number): number {
+  const start = journal[Journal.HeldBase]! + journal[Journal.HeldFrom]!
+  const bytes = from - journal[Journal.HeldFrom]!
+  journal[Journal.KeepFrom] = from
+  const errno = os.release(start, bytes)
+  if (errno < 0) journal[Journal.KeepFrom] = journal[Journal.HeldFrom]!
+  else journal[Journal.HeldFrom] = from
+  return errno
+}
+
+/** Releases what is held from `to` on; 0 or `-errno`. */
+function releaseTail({ os, layout: { journal } }: Context, to: number): number {
+  const start = journal[Journal.HeldBase]! + to
+  const bytes = journal[Journal.HeldTo]! - to
   if (bytes === 0) return 0
-  journal[Journal.LooseStart] = start > heldStart ? heldStart : limit
-  journal[Journal.LooseBytes] = bytes
-  journal[Journal.HeldStart] = start
-  journal[Journal.HeldBytes] = limit - start
-  const errno = os.releaseLoose()
-  if (errno < 0) {
-    journal[Journal.LooseBytes] = 0
-    journal[Journal.HeldStart] = heldStart
-    journal[Journal.HeldBytes] = heldLimit - heldStart
-  }
+  journal[Journal.KeepTo] = to
+  const errno = os.release(start, bytes)
+  if (errno < 0) journal[Journal.KeepTo] = journal[Journal.HeldTo]!
+  else journal[Journal.HeldTo] = to
   return errno
 }
 
@@ -182,29 +191,20 @@ function trimTo({ os, layout: { journal } }: Context, start: number, limit: numb
  * unmap them, and its ends are strays. `partial` is what is left.
  */
 function giveUp(context: Context): Exclude<Attempt, { start: number }> | undefined {
-  const { os, layout } = context
-  const { journal } = layout
-  const start = journal[Journal.HeldStart]!
-  const bytes = journal[Journal.HeldBytes]!
-  journal[Journal.LooseStart] = start
-  journal[Journal.LooseBytes] = bytes
-  journal[Journal.HeldBytes] = 0
+  const to = context.layout.journal[Journal.HeldTo]!
   // Once more, since what is beyond the mappable space can only be kept as a stray.
-  let errno = os.releaseLoose()
-  if (errno < 0) errno = os.releaseLoose()
-  if (errno === 0) return undefined
-  journal[Journal.HeldBytes] = bytes
-  journal[Journal.LooseBytes] = 0
-  return { errno, partial: keepHeld(context) }
+  let errno = releaseHead(context, to)
+  if (errno < 0) errno = releaseHead(context, to)
+  return errno < 0 ? { errno, partial: keepHeld(context) } : undefined
 }
 
 /** The whole chunks of what is held; empty (`limit` not above `start`) if there are none in the mappable space. */
-function heldChunks({ map, geometry, layout: { journal } }: Context): ChunkRange {
-  const start = journal[Journal.HeldStart]!
-  const limit = start + journal[Journal.HeldBytes]!
+function heldChunks(context: Context): ChunkRange {
+  const { bytesInChunk } = context.geometry
+  const { start, bytes } = heldOf(context)
   return {
-    start: Math.ceil(start / geometry.bytesInChunk),
-    limit: Math.min(map.chunks, Math.floor(limit / geometry.bytesInChunk)),
+    start: Math.ceil(start / bytesInChunk),
+    limit: Math.min(context.map.chunks, Math.floor((start + bytes) / bytesInChunk)),
   }
 }
 
@@ -212,49 +212,56 @@ function heldChunks({ map, geometry, layout: { journal } }: Context): ChunkRange
 function keepHeld(context: Context): ByteRange {
   const { map, geometry, layout } = context
   const { journal } = layout
-  const start = journal[Journal.HeldStart]!
-  const limit = start + journal[Journal.HeldBytes]!
+  const held = heldOf(context)
   const range = heldChunks(context)
   const isFree = range.start < range.limit && firstUsed(context, range) === range.limit && map.hasRoom(range)
   if (isFree) {
     journal[Journal.Done] = 1
     record(context, range, journal[Journal.Attributes]!)
   }
+  const limit = held.start + held.bytes
   const isKept = isFree || journal[Journal.Done] === 1
   const kept = isKept ? geometry.byteRange(range) : { start: limit, bytes: 0 }
-  journal[Journal.HeldBytes] = 0
-  keepPiece(context, start, kept.start)
-  keepPiece(context, kept.start + kept.bytes, limit)
-  return isKept ? kept : { start, bytes: limit - start }
-}
-
-function keepPiece({ os, layout: { journal } }: Context, start: number, limit: number): void {
-  journal[Journal.LooseStart] = start
-  journal[Journal.LooseBytes] = limit - start
-  os.keepLoose()
+  journal[Journal.HeldFrom] = journal[Journal.HeldTo]!
+  context.os.addStray({ start: held.start, bytes: kept.start - held.start })
+  const keptLimit = kept.start + kept.bytes
+  context.os.addStray({ start: keptLimit, bytes: limit - keptLimit })
+  return isKept ? kept : held
 }
 
 /** For a thread that died in `reserve`, or an exception; see the head of this file. */
 export function redoReserve(context: Context): void {
-  const { os, layout } = context
+  const { os, map, layout } = context
   const { journal } = layout
-  const start = journal[Journal.HeldStart]!
-  const bytes = journal[Journal.HeldBytes]!
-  if (start < 0 || bytes === 0) return
-  if (Number.isNaN(start)) {
+  const isPlain = journal[Journal.IsPlain] === 1
+  if (Number.isNaN(journal[Journal.HeldBase]!)) {
     // The OS has not been asked; or nobody knows.
-    journal[Journal.HeldBytes] = 0
-    if (journal[Journal.IsPlain] !== 1) leak(context, bytes)
-    return
+    if (!isPlain) leak(context, journal[Journal.HeldTo]!)
+    journal[Journal.HeldBase] = -1
   }
+  if (journal[Journal.HeldBase]! < 0) return
+  if (!isPlain) leakReleasing(context)
+  const { start, bytes } = heldOf(context)
+  if (bytes === 0) return
   const errno = attempt(() => os.release(start, bytes))
   if (errno < 0) {
     keepHeld(context)
     return
   }
+  const range = heldChunks(context)
+  journal[Journal.HeldFrom] = journal[Journal.HeldTo]!
   if (Number.isNaN(errno)) leak(context, bytes)
-  if (journal[Journal.Done] === 1) context.map.forget(heldChunks(context))
-  journal[Journal.HeldBytes] = 0
+  if (journal[Journal.Done] === 1) map.forget(range)
+}
+
+/** Of what was being released by an injected call that threw, nobody knows. */
+function leakReleasing(context: Context): void {
+  const { journal } = context.layout
+  const head = journal[Journal.KeepFrom]! - journal[Journal.HeldFrom]!
+  const tail = journal[Journal.HeldTo]! - journal[Journal.KeepTo]!
+  leak(context, head + tail)
+  journal[Journal.HeldFrom] = journal[Journal.KeepFrom]!
+  journal[Journal.HeldTo] = Math.max(journal[Journal.KeepTo]!, journal[Journal.KeepFrom]!)
 }
 
 /**

@@ -191,7 +191,6 @@ function releaseAgain(context: Context, range: ChunkRange): void {
     }
     const errno = attempt(() => releaseSegment(context, segment, entry))
     if (errno < 0) return keep(context, segment)
-    journal[Journal.Asked] = segment.limit
     journal[Journal.Done] = segment.limit
     // An injected call threw once more: nobody knows.
     if (Number.isNaN(errno)) leak(context, context.geometry.bytesOf(segment))

@@ -682,6 +682,90 @@ test("a dead worker's heap lives on where another thread holds it", async () => 
   mmapper[Symbol.dispose]()
 })
 
+test('an attached heap commits with the options of the reservation', async () => {
+  const mmapper = new ChunkStateMmapper()
+  const annotation = MmapAnnotation.space('attached')
+  const heap = mmapper.reserveSharedHeap(HEAP, { protection: MmapProtection.Read, annotation })
+  await inWorker(
+    `const mmapper = ChunkStateMmapper.attach(data.mapper)
+     const heap = SharedHeap.attach(mmapper, data.heap)
+     heap.commit(0, ${CHUNK})
+     heap.commit(${CHUNK}, ${2 * CHUNK}, { protection: 'ReadWrite' })`,
+    { mapper: mmapper.handle, heap: heap.handle },
+  )
+  if (hasMaps) assert.is(permissions(heap), 'r--p 1, rw-p 2, ---p 5')
+  assert.is(mmapper.stats().annotations[annotation.name]?.mappedBytes, 3 * CHUNK)
+  heap[Symbol.dispose]()
+  mmapper[Symbol.dispose]()
+})
+
+test('when the reserver dies its heap goes on, is counted, can be attached again, and ends with its last holder', async () => {
+  const mmapper = new ChunkStateMmapper({ maxMappedBytes: 3 * CHUNK })
+  const heaps: SharedHeap[] = []
+  const channel = new MessageChannel()
+  const attached = new Promise<void>(resolve => {
+    channel.port1.once('message', (handle: SharedHeapHandle) => {
+      heaps.push(SharedHeap.attach(mmapper, handle))
+      resolve()
+    })
+  })
+  const reserver = new Worker(
+    `const { workerData } = require('node:worker_threads')
+     import(workerData.url).then(({ ChunkStateMmapper }) => {
+       const heap = ChunkStateMmapper.attach(workerData.mapper).reserveSharedHeap(${HEAP}, { protection: 'Read' })
+       heap.commit(0, ${2 * CHUNK})
+       workerData.port.postMessage(heap.handle)
+       for (;;) heap.commit(0, ${2 * CHUNK})
+     })`,
+    {
+      eval: true,
+      workerData: {
+        url: new URL('../../lib/index.js', import.meta.url).href,
+        mapper: mmapper.handle,
+        port: channel.port2,
+      },
+      transferList: [channel.port2],
+    },
+  )
+  await attached
+  await reserver.terminate()
+  channel.port1.close()
+  const heap = heaps[0]!
+  assert.is(mmapper.stats().mappedBytes, 2 * CHUNK)
+  assert.is(
+    codeOf(() => heap.commit(4 * CHUNK, 2 * CHUNK)),
+    'ENOMEM',
+  )
+  heap.commit(4 * CHUNK, CHUNK)
+  assert.is(mmapper.stats().mappedBytes, 3 * CHUNK)
+  if (hasMaps) assert.is(permissions(heap), 'r--p 2, ---p 2, r--p 1, ---p 3')
+  const other = await inWorker(
+    `const mmapper = ChunkStateMmapper.attach(data.mapper)
+     const heap = SharedHeap.attach(mmapper, data.heap)
+     heap.decommit(4 * ${CHUNK}, ${CHUNK})
+     heap[Symbol.dispose]()
+     mmapper[Symbol.dispose]()
+     return 'let go'`,
+    { mapper: mmapper.handle, heap: heap.handle },
+  )
+  assert.is(other, 'let go')
+  assert.is(mmapper.stats().mappedBytes, 2 * CHUNK)
+  const again = SharedHeap.attach(mmapper, heap.handle)
+  heap[Symbol.dispose]()
+  assert.is(states(mmapper), 'Mapped 2, Quarantined 6')
+  const { start, bytes, buffer } = again
+  again[Symbol.dispose]()
+  assert.equal([...mmapper.runs()], [])
+  if (hasMaps) {
+    assert.equal(
+      osPermissions(start, bytes).map(({ permissions }) => permissions),
+      ['rw-p'],
+    )
+  }
+  assert.is(new Uint8Array(buffer, 0, buffer.byteLength).length, buffer.byteLength)
+  mmapper[Symbol.dispose]()
+})
+
 // ── in a process of its own ──
 
 function child(scenario: string): ReturnType<typeof spawnSync> & { stdout: string; stderr: string } {
