@@ -1,398 +1,330 @@
 /**
- * What this mapper knows of every chunk of the address space: two sparse tables (state bytes and
- * attribute words), page tables for chunks with differing pages, and totals that follow every change.
+ * What this mapper knows of every chunk of the address space (`chunk_store.ts`), and of every page.
  *
- * Readers (`entryAt`, `areAllMapped`, and those of `reader`) take no lock and allocate nothing. All else is for the
- * holder of the lock. Totals are changed together with the states, under the lock; a thread that dies in
- * between leaves them wrong, and `recount` makes them right again from the states.
+ * **A chunk has a page table exactly where its state byte says MIXED**, that is where its pages differ in protection or
+ * in advice; then the table has both. Else the protection is in the state byte and the advice in the attributes.
  *
- * Longer than other files: totals can only be trusted if whatever changes a state is in one place.
+ * - A change of whole chunks needs no table and returns those that it makes needless. A change of a part needs one
+ *   only where the chunk has none and the part comes to differ: at most two in a call, the first chunk's and the last's.
+ * - A table that is returned leaves its advice to the attributes. Where those cannot be stored, the table stays. So
+ *   nothing here but the two `prepare…` can be refused, and whoever repairs needs neither.
+ * - MIXED without a table is what a thread leaves that dies between the two: all its pages count as ANY.
+ *
+ * With the lock held.
  */
 
 import { MmapperError } from '../base/errors.js'
-import { MIXED } from '../base/protections.js'
-import { type ChunkRange, partOf } from '../base/range.js'
-import { CHUNKS_PER_SLAB, type SharedLayout } from '../shared_state/layout.js'
-import * as Num from '../shared_state/num.js'
-import * as Word from '../shared_state/word.js'
-import { AnnotationTable } from './annotation_table.js'
-import { type ChunkReader, createChunkReader } from './chunk_reader.js'
+import { ANY, MIXED } from '../base/protections.js'
+import type { ChunkRange } from '../base/range.js'
+import type { SharedLayout } from '../shared_state/layout.js'
+import { type AdviceChange, changedAdvice } from './advice.js'
+import { ChunkStore } from './chunk_store.js'
 import {
+  ADVICE_BITS,
+  adviceOf,
   annotationOf,
-  CATEGORIES,
-  COUNT_MAPPED,
-  categoryOf,
-  MAPPED,
+  hasAttributes,
+  LOG_PAGE_ADVICE,
+  PAGE_PROT,
+  PROT_MASK,
+  pageOf,
   protOf,
   QUARANTINED,
-  STATE_MASK,
-  tableOf,
-  withAnnotation,
+  withAdvice,
   withProt,
   withState,
-  withTable,
 } from './entry.js'
-import { PageTables } from './page_tables.js'
-import { TwoLevelTable } from './two_level_table.js'
 
 const ALL_BITS = -1
+const PAGE_ADVICE = ADVICE_BITS << LOG_PAGE_ADVICE
 
-export class ChunkMap {
-  readonly pages: PageTables
-  readonly annotations: AnnotationTable
-  readonly reader: ChunkReader
-  readonly chunks: number
-  readonly pagesInChunk: number
-  readonly #states: TwoLevelTable
-  readonly #attributes: TwoLevelTable
-  readonly #header: Int32Array
-  readonly #numbers: Float64Array
-  readonly #totals: Float64Array
+/** What is to be told to the kernel of a run of pages: bits of advice, and an annotation's number. */
+export type HintVisitor = (startPage: number, limitPage: number, advice: number, annotation: number) => void
+
+export class ChunkMap extends ChunkStore {
+  readonly #lastTable: number
 
   constructor(layout: SharedLayout) {
-    this.chunks = 2 ** (layout.logMappableBytes - layout.logGranularity)
-    this.pagesInChunk = layout.pagesInChunk
-    this.reader = createChunkReader(layout)
-    this.pages = new PageTables(layout)
-    this.annotations = new AnnotationTable(layout)
-    const common = { header: layout.words, units: layout.units, chunks: this.chunks }
-    this.#states = new TwoLevelTable({
-      ...common,
-      words: layout.stateWords,
-      owners: layout.stateOwners,
-      witnesses: layout.stateWitnesses,
-      cells: layout.pool,
-      unitsPerSlab: 1,
-    })
-    this.#attributes = new TwoLevelTable({
-      ...common,
-      words: layout.attributeWords,
-      owners: layout.attributeOwners,
-      witnesses: layout.attributeWitnesses,
-      cells: layout.poolWords,
-      unitsPerSlab: 4,
-    })
-    this.#header = layout.words
-    this.#numbers = layout.numbers
-    this.#totals = layout.annotationTotals
+    super(layout)
+    this.#lastTable = layout.tableCount
   }
 
-  /** True if every chunk is Mapped. No lock. */
-  areAllMapped(start: number, limit: number): boolean {
-    return this.reader.areAllMapped(start, limit)
-  }
-
-  isMapped(chunk: number): boolean {
-    return (this.entryAt(chunk) & STATE_MASK) === MAPPED
-  }
-
-  entryAt(chunk: number): number {
-    return this.#states.get(chunk)
-  }
-
-  /** As `entryAt` where the chunk's slab is mixed; else 0. */
-  cellAt(chunk: number): number {
-    return this.#states.cellAt(chunk)
-  }
-
-  attributesAt(chunk: number): number {
-    return this.#attributes.get(chunk)
-  }
-
-  /** The end of the maximal run from `chunk` on whose state bytes agree in `mask`, at most `limit`. */
-  runLimit(chunk: number, limit: number, mask: number = ALL_BITS): number {
-    return this.#states.runLimit(chunk, limit, mask)
-  }
-
-  /** As `runLimit`, and the attributes agree in `attributeMask` too. */
-  uniformLimit(
-    chunk: number,
-    limit: number,
-    mask: number = ALL_BITS,
-    attributeMask: number = ALL_BITS,
-  ): number {
-    return this.#attributes.runLimit(chunk, this.#states.runLimit(chunk, limit, mask), attributeMask)
-  }
-
-  /**
-   * Calls `visit` for each maximal run of `range` whose state bytes agree in `mask`, ascending, with the first entry;
-   * until it returns something, which is the result. It may change the run that it is called for.
-   */
-  visitRuns<T>(
-    range: ChunkRange,
-    mask: number,
-    visit: (run: ChunkRange, entry: number) => T | undefined,
-  ): T | undefined {
-    for (let at = range.start; at < range.limit; ) {
-      const limit = this.runLimit(at, range.limit, mask)
-      const result = visit(partOf(range, at, limit), this.entryAt(at))
-      if (result !== undefined) return result
-      at = limit
-    }
-    return undefined
-  }
-
-  /** As `visitRuns`, for runs whose attributes agree in `attributeMask` too; with the first attributes. */
-  visitUniform<T>(
-    range: ChunkRange,
-    mask: number,
-    attributeMask: number,
-    visit: (run: ChunkRange, entry: number, attributes: number) => T | undefined,
-  ): T | undefined {
-    for (let at = range.start; at < range.limit; ) {
-      const limit = this.uniformLimit(at, range.limit, mask, attributeMask)
-      const result = visit(partOf(range, at, limit), this.entryAt(at), this.attributesAt(at))
-      if (result !== undefined) return result
-      at = limit
-    }
-    return undefined
-  }
-
-  /** The first chunk from `chunk` on that is not plain Unmapped, or `limit`. */
-  nextUsed(chunk: number, limit: number): number {
-    return this.#states.get(chunk) === 0 ? this.#states.runLimit(chunk, limit, ALL_BITS) : chunk
-  }
-
-  /** As `prepare`; false instead of throwing. */
-  hasRoom({ start, limit }: ChunkRange): boolean {
-    return this.#states.prepare(start, limit) && this.#attributes.prepare(start, limit)
-  }
-
-  /** Room for a later change of `range`: nothing after it can fail for want of room. */
-  prepare(range: ChunkRange): void {
-    if (this.hasRoom(range)) return
-    throw new MmapperError(
-      'ERR_MMAPPER_EXHAUSTED',
-      `Cannot record another partly used slab: all ${this.#header[Word.NextUnit]} units of the chunk map are taken. ` +
-        'Use a larger logGranularity, or align reservations to slabs ' +
-        `(${CHUNKS_PER_SLAB} chunks)`,
-    )
-  }
-
-  /** Gives every chunk of `range` the state byte that `next` makes of its own; attributes stay. */
-  change(range: ChunkRange, next: (entry: number) => number): void {
-    for (let at = range.start; at < range.limit; ) {
-      const end = this.runLimit(at, range.limit)
-      const entry = this.entryAt(at)
-      const changed = next(entry)
-      if (changed !== entry) this.#store(at, end, entry, changed)
-      at = end
-    }
-  }
-
-  /** Gives every chunk of `range` this state and protection; foreign goes, attributes and the rest stay. */
-  setState(range: ChunkRange, state: number, prot: number): void {
-    for (let at = range.start; at < range.limit; ) {
-      const end = this.runLimit(at, range.limit)
-      const entry = this.entryAt(at)
-      const changed = withState(entry, state, prot)
-      if (changed !== entry) this.#store(at, end, entry, changed)
-      at = end
-    }
-  }
-
-  /** Stores another state byte for a chunk without page table; `cellAt` has given the one it has. */
-  storeCell(chunk: number, from: number, to: number): void {
-    const was = categoryOf(from)
-    const is = categoryOf(to)
-    if (was !== is) this.#count(annotationOf(this.#attributes.get(chunk)), was, is, 1)
-    this.#states.storeCell(chunk, to)
-  }
-
-  /** Stores one state byte for a run that now has one. */
-  #store(start: number, limit: number, from: number, to: number): void {
-    const was = categoryOf(from)
-    const is = categoryOf(to)
-    if (was !== is) {
-      for (let at = start; at < limit; ) {
-        const end = this.#attributes.runLimit(at, limit, ALL_BITS)
-        this.#count(annotationOf(this.#attributes.get(at)), was, is, end - at)
-        at = end
-      }
-    }
-    this.#states.fill(start, limit, to)
-  }
-
-  /** Records new states for `range` with one annotation and flags, releasing page tables; see `entry.ts`. */
-  set(range: ChunkRange, entry: number, attributes: number): void {
-    this.releaseTables(range)
-    for (let at = range.start; at < range.limit; ) {
-      const end = this.uniformLimit(at, range.limit)
-      const was = categoryOf(this.entryAt(at))
-      this.#count(annotationOf(this.attributesAt(at)), was, -1, end - at)
-      this.#count(annotationOf(attributes), -1, categoryOf(entry), end - at)
-      at = end
-    }
-    this.#attributes.fill(range.start, range.limit, attributes)
-    this.#states.fill(range.start, range.limit, entry)
-  }
-
-  /** Gives every chunk of `range` the attributes that `next` makes of its own; states stay. */
-  changeAttributes(range: ChunkRange, next: (attributes: number) => number): void {
-    for (let at = range.start; at < range.limit; ) {
-      const end = this.#attributes.runLimit(at, range.limit, ALL_BITS)
-      const attributes = this.attributesAt(at)
-      const changed = next(attributes)
-      if (changed !== attributes) {
-        if (annotationOf(attributes) !== annotationOf(changed)) {
-          for (let run = at; run < end; ) {
-            const runEnd = this.runLimit(run, end)
-            const category = categoryOf(this.entryAt(run))
-            this.#count(annotationOf(attributes), category, -1, runEnd - run)
-            this.#count(annotationOf(changed), -1, category, runEnd - run)
-            run = runEnd
-          }
-        }
-        this.#attributes.fill(at, end, changed)
-      }
-      at = end
-    }
-  }
-
-  annotate(range: ChunkRange, annotation: number): void {
-    this.changeAttributes(range, attributes => withAnnotation(attributes, annotation))
-  }
+  // ── reading ──
 
   /** The protection code of one page, by its number in the address space. */
   protectionOfPage(page: number): number {
     const chunk = Math.floor(page / this.pagesInChunk)
     const prot = protOf(this.entryAt(chunk))
     if (prot !== MIXED) return prot
-    return this.pages.get(tableOf(this.attributesAt(chunk)), page - chunk * this.pagesInChunk)
+    const table = this.pages.find(chunk)
+    return table === 0 ? ANY : this.pages.get(table, page - chunk * this.pagesInChunk) & PAGE_PROT
+  }
+
+  /** The advice that stays with one page, as bits. */
+  adviceOfPage(page: number): number {
+    const chunk = Math.floor(page / this.pagesInChunk)
+    const table = this.#tableOf(chunk)
+    if (table === 0) return adviceOf(this.attributesAt(chunk))
+    return this.pages.get(table, page - chunk * this.pagesInChunk) >> LOG_PAGE_ADVICE
   }
 
   /** The end of the run of pages from `page` on, at most `limit`, with one protection. */
   protectionLimit(page: number, limit: number): number {
+    const { pagesInChunk } = this
+    const limitChunk = Math.ceil(limit / pagesInChunk)
     const prot = this.protectionOfPage(page)
-    let at = page
-    while (at < limit) {
-      const chunk = Math.floor(at / this.pagesInChunk)
-      const base = chunk * this.pagesInChunk
+    for (let at = page; at < limit; ) {
       if (this.protectionOfPage(at) !== prot) return at
-      if (protOf(this.entryAt(chunk)) === MIXED) {
-        const table = tableOf(this.attributesAt(chunk))
-        at = base + this.pages.runLimit(table, at - base, Math.min(limit - base, this.pagesInChunk))
-      } else {
-        at = Math.min(limit, this.runLimit(chunk, Math.ceil(limit / this.pagesInChunk)) * this.pagesInChunk)
+      const chunk = Math.floor(at / pagesInChunk)
+      const base = chunk * pagesInChunk
+      if (protOf(this.entryAt(chunk)) !== MIXED) {
+        at = this.runLimit(chunk, limitChunk, PROT_MASK) * pagesInChunk
+        continue
       }
+      const table = this.pages.find(chunk)
+      const end = Math.min(limit - base, pagesInChunk)
+      at = base + (table === 0 ? end : this.pages.runLimit(table, at - base, end, PAGE_PROT))
     }
     return limit
   }
 
-  /** Room for `setProtection` of the same pages. */
-  prepareProtection(startPage: number, limitPage: number): void {
-    const start = Math.floor(startPage / this.pagesInChunk)
-    const limit = Math.ceil(limitPage / this.pagesInChunk)
-    this.prepare({ start, limit })
-    this.prepare({ start, limit: start + 1 })
-    this.prepare({ start: limit - 1, limit })
-    if (this.pages.available >= 2) return
+  /**
+   * Calls `visit` for each maximal run of pages of `range` that have the same advice and annotation, ascending; chunks
+   * without attributes, and pages of which there is nothing to tell, left out.
+   */
+  visitHints(range: ChunkRange, visit: HintVisitor): void {
+    const run = { start: 0, limit: 0, advice: 0, annotation: 0 }
+    const flush = (): void => {
+      if (run.advice === 0 && run.annotation === 0) return
+      visit(run.start, run.limit, run.advice, run.annotation)
+    }
+    const add = (start: number, limit: number, advice: number, annotation: number): void => {
+      if (run.limit !== start || run.advice !== advice || run.annotation !== annotation) {
+        flush()
+        Object.assign(run, { start, advice, annotation })
+      }
+      run.limit = limit
+    }
+    this.visitUniform(range, ALL_BITS, ALL_BITS, (chunks, entry, attributes) => {
+      if (hasAttributes(entry)) this.#addHints(chunks, protOf(entry) === MIXED, attributes, add)
+    })
+    flush()
+  }
+
+  #addHints({ start, limit }: ChunkRange, isMixed: boolean, attributes: number, add: HintVisitor): void {
+    const { pages, pagesInChunk } = this
+    const annotation = annotationOf(attributes)
+    if (!isMixed) {
+      add(start * pagesInChunk, limit * pagesInChunk, adviceOf(attributes), annotation)
+      return
+    }
+    for (let chunk = start; chunk < limit; chunk++) {
+      const base = chunk * pagesInChunk
+      const table = pages.find(chunk)
+      if (table === 0) add(base, base + pagesInChunk, adviceOf(attributes), annotation)
+      for (let page = 0; table !== 0 && page < pagesInChunk; ) {
+        const end = pages.runLimit(table, page, pagesInChunk, PAGE_ADVICE)
+        add(base + page, base + end, pages.get(table, page) >> LOG_PAGE_ADVICE, annotation)
+        page = end
+      }
+    }
+  }
+
+  // ── room ──
+
+  /** Room for `setProtection` of the same pages, to `prot` only if it is given. */
+  prepareProtection(startPage: number, limitPage: number, prot = -1): void {
+    let tables = 0
+    this.#visitPieces(
+      startPage,
+      limitPage,
+      chunk => {
+        this.prepareStates({ start: chunk, limit: chunk + 1 })
+        if (this.#tableOf(chunk) === 0 && protOf(this.entryAt(chunk)) !== prot) tables++
+      },
+      range => this.prepareStates(range),
+    )
+    this.#checkTables(tables, 'protect', 'Protect whole chunks, or gather guard pages in fewer chunks')
+  }
+
+  /** Room for `setAdvice` of the same. */
+  prepareAdvice(startPage: number, limitPage: number, change: AdviceChange): void {
+    let tables = 0
+    this.#visitPieces(
+      startPage,
+      limitPage,
+      chunk => {
+        const range = { start: chunk, limit: chunk + 1 }
+        const advice = adviceOf(this.attributesAt(chunk))
+        this.prepareStates(range)
+        if (this.#tableOf(chunk) === 0 && changedAdvice(advice, change) !== advice) tables++
+      },
+      range => this.prepare(range),
+    )
+    this.#checkTables(tables, 'advise', 'Advise whole chunks')
+  }
+
+  /** Whether single pages of the chunk can be recorded. */
+  hasPageRoom(chunk: number): boolean {
+    return this.pages.available > 0 || this.#tableOf(chunk) !== 0
+  }
+
+  #checkTables(needed: number, action: string, advice: string): void {
+    if (this.pages.available >= needed) return
     throw new MmapperError(
       'ERR_MMAPPER_EXHAUSTED',
-      'Cannot protect single pages in so many chunks: all page tables are taken. ' +
-        'Protect whole chunks, or gather guard pages in fewer chunks',
+      `Cannot ${action} single pages in so many chunks: all ${this.#lastTable} page tables are taken. ${advice}`,
     )
   }
 
-  /** Records the protection of pages; states stay. `prepareProtection` has been called. */
+  // ── changing ──
+
+  /**
+   * Gives every chunk of `range`, all own, this state, and all their pages this protection; foreign goes, attributes
+   * and the rest stay.
+   */
+  setState(range: ChunkRange, state: number, prot: number): void {
+    this.#setWhole(range, prot, entry => withState(entry, state, protOf(entry)))
+  }
+
+  /** Mapped → Quarantined with this protection of every page; what was advised stays. */
+  quarantine(range: ChunkRange, prot: number): void {
+    this.setState(range, QUARANTINED, prot)
+  }
+
+  /** Records the protection of pages; states stay. `prepareProtection` has been called, unless it is of whole chunks. */
   setProtection(startPage: number, limitPage: number, prot: number): void {
+    this.#visitPieces(
+      startPage,
+      limitPage,
+      (chunk, start, limit) => this.#protectPart(chunk, start, limit, prot),
+      range => this.#setWhole(range, prot, entry => entry),
+    )
+  }
+
+  /** Records that nothing is known of what the chunks' pages are protected by. Needs no room but for states. */
+  setProtectionUnknown(range: ChunkRange): void {
+    this.#setWhole(range, ANY, entry => entry)
+  }
+
+  /** Records what was advised for pages, and stays. `prepareAdvice` has been called. */
+  setAdvice(startPage: number, limitPage: number, change: AdviceChange): void {
+    this.#visitPieces(
+      startPage,
+      limitPage,
+      (chunk, start, limit) => this.#advisePart(chunk, start, limit, change),
+      range => this.#adviseWhole(range, change),
+    )
+  }
+
+  #setWhole(range: ChunkRange, prot: number, next: (entry: number) => number): void {
+    this.visitRuns(range, ALL_BITS, ({ start, limit }, entry) => {
+      const changed = next(entry)
+      if (protOf(entry) !== MIXED) {
+        if (withProt(changed, prot) !== entry) this.storeRun(start, limit, entry, withProt(changed, prot))
+        return
+      }
+      for (let chunk = start; chunk < limit; chunk++) {
+        const table = this.pages.find(chunk)
+        if (table === 0) {
+          this.storeRun(chunk, chunk + 1, entry, withProt(changed, prot))
+          continue
+        }
+        this.pages.setProt(table, 0, this.pagesInChunk, prot)
+        if (changed !== entry) this.storeRun(chunk, chunk + 1, entry, changed)
+        this.#collapse(chunk, table)
+      }
+    })
+  }
+
+  #protectPart(chunk: number, start: number, limit: number, prot: number): void {
+    if (this.#tableOf(chunk) === 0 && protOf(this.entryAt(chunk)) === prot) return
+    const table = this.#needTable(chunk)
+    this.pages.setProt(table, start, limit, prot)
+    this.#storeMixed(chunk, table)
+  }
+
+  #advisePart(chunk: number, start: number, limit: number, change: AdviceChange): void {
+    const advice = adviceOf(this.attributesAt(chunk))
+    if (this.#tableOf(chunk) === 0 && changedAdvice(advice, change) === advice) return
+    const table = this.#needTable(chunk)
+    this.pages.changeAdvice(table, start, limit, change.set, change.clear)
+    this.#storeMixed(chunk, table)
+  }
+
+  #adviseWhole(range: ChunkRange, change: AdviceChange): void {
+    this.changeAttributes(range, attributes =>
+      withAdvice(attributes, changedAdvice(adviceOf(attributes), change)),
+    )
+    if (!this.pages.areUsed) return
+    this.visitRuns(range, PROT_MASK, ({ start, limit }, entry) => {
+      for (let chunk = start; protOf(entry) === MIXED && chunk < limit; chunk++) {
+        const table = this.pages.find(chunk)
+        if (table === 0) continue
+        this.pages.changeAdvice(table, 0, this.pagesInChunk, change.set, change.clear)
+        this.#collapse(chunk, table)
+      }
+    })
+  }
+
+  /** The chunk's table, or 0. */
+  #tableOf(chunk: number): number {
+    return protOf(this.entryAt(chunk)) === MIXED ? this.pages.find(chunk) : 0
+  }
+
+  /** The chunk's table, given now if it has none. */
+  #needTable(chunk: number): number {
+    const table = this.#tableOf(chunk)
+    if (table !== 0) return table
+    const prot = protOf(this.entryAt(chunk))
+    return this.pages.take(chunk, pageOf(prot === MIXED ? ANY : prot, adviceOf(this.attributesAt(chunk))))
+  }
+
+  /** The table holds what the chunk's pages are; the state byte says so, or they agree. */
+  #storeMixed(chunk: number, table: number): void {
+    const entry = this.entryAt(chunk)
+    if (protOf(entry) !== MIXED) this.storeRun(chunk, chunk + 1, entry, withProt(entry, MIXED))
+    this.#collapse(chunk, table)
+  }
+
+  /** Returns the table of a chunk whose pages agree. */
+  #collapse(chunk: number, table: number): void {
+    const { pages, pagesInChunk } = this
+    const range = { start: chunk, limit: chunk + 1 }
+    const byte = pages.get(table, 0)
+    // The last first: a look that mostly is enough.
+    if (pages.get(table, pagesInChunk - 1) !== byte) return
+    if (pages.runLimit(table, 0, pagesInChunk, ALL_BITS) < pagesInChunk) return
+    const attributes = this.attributesAt(chunk)
+    const changed = withAdvice(attributes, byte >> LOG_PAGE_ADVICE)
+    if (changed !== attributes) {
+      if (!this.hasAttributeRoom(range, changed)) return
+      this.changeAttributes(range, () => changed)
+    }
+    const entry = this.entryAt(chunk)
+    this.storeRun(chunk, chunk + 1, entry, withProt(entry, byte & PAGE_PROT))
+  }
+
+  /** The chunks that pages lie in: each that has others too by itself, with pages counted from its first; the rest at once. */
+  #visitPieces(
+    startPage: number,
+    limitPage: number,
+    part: (chunk: number, start: number, limit: number) => void,
+    whole: (range: ChunkRange) => void,
+  ): void {
     const { pagesInChunk } = this
     for (let at = startPage; at < limitPage; ) {
       const chunk = Math.floor(at / pagesInChunk)
       const base = chunk * pagesInChunk
       const end = Math.min(limitPage, base + pagesInChunk)
       if (end - at < pagesInChunk) {
-        this.#setPart(chunk, at - base, end - base, prot)
+        part(chunk, at - base, end - base)
         at = end
       } else {
         const limit = Math.floor(limitPage / pagesInChunk)
-        this.releaseTables({ start: chunk, limit })
-        this.change({ start: chunk, limit }, entry => withProt(entry, prot))
+        whole({ start: chunk, limit })
         at = limit * pagesInChunk
       }
-    }
-  }
-
-  #setPart(chunk: number, start: number, limit: number, prot: number): void {
-    const range = { start: chunk, limit: chunk + 1 }
-    const entry = this.entryAt(chunk)
-    const attributes = this.attributesAt(chunk)
-    let table = tableOf(attributes)
-    if (protOf(entry) === prot) return
-    if (protOf(entry) !== MIXED) {
-      table = this.pages.take(protOf(entry))
-      this.#attributes.fill(chunk, chunk + 1, withTable(attributes, table))
-    }
-    this.pages.fill(table, start, limit, prot)
-    if (this.pages.runLimit(table, 0, this.pagesInChunk) === this.pagesInChunk) {
-      this.releaseTables(range)
-      this.change(range, old => withProt(old, prot))
-    } else {
-      this.change(range, old => withProt(old, MIXED))
-    }
-  }
-
-  /** Gives the page tables of `range` back; the caller stores the protections next. */
-  releaseTables(range: ChunkRange): void {
-    if (!this.pages.areUsed) return
-    for (let at = range.start; at < range.limit; ) {
-      const end = this.#attributes.runLimit(at, range.limit, ALL_BITS)
-      const attributes = this.attributesAt(at)
-      const table = tableOf(attributes)
-      if (table !== 0) {
-        this.pages.release(table)
-        this.#attributes.fill(at, end, withTable(attributes, 0))
-      }
-      at = end
-    }
-  }
-
-  /** Mapped → Quarantined with this protection of every page. */
-  quarantine(range: ChunkRange, prot: number): void {
-    this.releaseTables(range)
-    this.setState(range, QUARANTINED, prot)
-  }
-
-  /** → Unmapped. */
-  forget(range: ChunkRange): void {
-    if (range.start < range.limit) this.set(range, 0, 0)
-  }
-
-  /** Chunks in a category, by annotation or in all. */
-  total(category: number): number {
-    return this.#numbers[Num.Totals + category]!
-  }
-
-  /** Makes totals, pool and page tables agree with the tables again, after a thread died half-way. */
-  recount(): void {
-    for (let id = 0; id < this.annotations.limit * CATEGORIES; id++) this.#totals[id] = 0
-    for (let category = 0; category < CATEGORIES; category++) this.#numbers[Num.Totals + category] = 0
-    this.#header[Word.NextUnit] = this.#attributes.repairPool(this.#states.repairPool(0))
-    const tables = new Set<number>()
-    for (let at = 0; at < this.chunks; ) {
-      const end = this.uniformLimit(at, this.chunks)
-      const attributes = this.attributesAt(at)
-      if (tableOf(attributes) !== 0) tables.add(tableOf(attributes))
-      this.#count(annotationOf(attributes), -1, categoryOf(this.entryAt(at)), end - at)
-      at = end
-    }
-    this.pages.rebuild(tables)
-  }
-
-  #count(annotation: number, from: number, to: number, chunks: number): void {
-    const numbers = this.#numbers
-    const totals = this.#totals
-    if (from >= 0) {
-      numbers[Num.Totals + from]! -= chunks
-      totals[annotation * CATEGORIES + from]! -= chunks
-    }
-    if (to < 0) return
-    numbers[Num.Totals + to]! += chunks
-    totals[annotation * CATEGORIES + to]! += chunks
-    if (to !== COUNT_MAPPED) return
-    const peak = numbers[Num.PeakMappedBytes]!
-    if (numbers[Num.Totals + COUNT_MAPPED]! > peak) {
-      numbers[Num.PeakMappedBytes] = numbers[Num.Totals + COUNT_MAPPED]!
     }
   }
 }

@@ -32,8 +32,8 @@ export interface ChunkReader {
 
 export function createChunkReader(layout: SharedLayout): ChunkReader {
   const words = layout.stateWords
-  const cells = layout.pool
-  const fours = layout.poolWords
+  const cells = layout.stateCells
+  const fours = layout.stateFours
   const chunksPerByte = 2 ** -layout.logGranularity
   const mappableBytes = 2 ** layout.logMappableBytes
 
@@ -45,9 +45,8 @@ export function createChunkReader(layout: SharedLayout): ChunkReader {
       if (word >= 0) {
         if ((word & STATE_MASK) !== MAPPED) return false
       } else {
-        // Chunk numbers go up to 2 ** 32: only what is left of them within the slab may be shifted.
-        const first = (~word << LOG_CHUNKS_PER_SLAB) + (at & CHUNK_IN_SLAB)
-        if (!cellsAreMapped(cells, fours, first, first + slabLimit - at)) return false
+        const first = at & CHUNK_IN_SLAB
+        if (!cellsAreMapped(cells, fours, ~word, first, first + slabLimit - at)) return false
       }
       at = slabLimit
     }
@@ -66,7 +65,8 @@ export function createChunkReader(layout: SharedLayout): ChunkReader {
       const last = ((limit - 1) * chunksPerByte) >>> 0
       if (first !== last) return areAllMapped(first, last + 1)
       const word = words[first >>> LOG_CHUNKS_PER_SLAB]!
-      const entry = word >= 0 ? word : cells[(~word << LOG_CHUNKS_PER_SLAB) + (first & CHUNK_IN_SLAB)]!
+      const entry =
+        word >= 0 ? word : cells[((~word << LOG_CHUNKS_PER_SLAB) | (first & CHUNK_IN_SLAB)) >>> 0]!
       return (entry & STATE_MASK) === MAPPED
     },
 
@@ -75,19 +75,32 @@ export function createChunkReader(layout: SharedLayout): ChunkReader {
       if (Math.floor(address) !== address) return UNMAPPED
       const chunk = (address * chunksPerByte) >>> 0
       const word = words[chunk >>> LOG_CHUNKS_PER_SLAB]!
-      return word >= 0 ? word : cells[(~word << LOG_CHUNKS_PER_SLAB) + (chunk & CHUNK_IN_SLAB)]!
+      return word >= 0 ? word : cells[((~word << LOG_CHUNKS_PER_SLAB) | (chunk & CHUNK_IN_SLAB)) >>> 0]!
     },
   }
 }
 
-function cellsAreMapped(cells: Uint8Array, fours: Int32Array, start: number, limit: number): boolean {
-  if (limit - start === 1) return (cells[start]! & STATE_MASK) === MAPPED
+/** Cells by their number in the unit: numbers in all units go up to 2 ** 32 and may not be shifted. */
+function cellsAreMapped(
+  cells: Uint8Array,
+  fours: Int32Array,
+  unit: number,
+  start: number,
+  limit: number,
+): boolean {
+  const base = unit << LOG_CHUNKS_PER_SLAB
+  const baseFour = unit << (LOG_CHUNKS_PER_SLAB - 2)
+  if (limit - start === 1) return (cells[(base | start) >>> 0]! & STATE_MASK) === MAPPED
   let at = start
-  for (; at < limit && (at & 3) !== 0; at++) if ((cells[at]! & STATE_MASK) !== MAPPED) return false
+  for (; at < limit && (at & 3) !== 0; at++) {
+    if ((cells[(base | at) >>> 0]! & STATE_MASK) !== MAPPED) return false
+  }
   const lastFour = limit >>> 2
   for (let four = at >>> 2; four < lastFour; four++) {
-    if ((fours[four]! & STATES_OF_FOUR) !== FOUR_MAPPED) return false
+    if ((fours[baseFour | four]! & STATES_OF_FOUR) !== FOUR_MAPPED) return false
   }
-  for (at = Math.max(at, limit & ~3); at < limit; at++) if ((cells[at]! & STATE_MASK) !== MAPPED) return false
+  for (at = Math.max(at, limit & ~3); at < limit; at++) {
+    if ((cells[(base | at) >>> 0]! & STATE_MASK) !== MAPPED) return false
+  }
   return true
 }

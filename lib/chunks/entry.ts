@@ -2,21 +2,23 @@
 
 import { MapState } from '../base/policy.js'
 import {
+  ADVICE_BITS,
   ANNOTATION_BITS,
   COUNT_FOREIGN,
   COUNT_MAPPED,
   COUNT_QUARANTINED,
   FOREIGN,
   LENT,
+  LOG_ADVICE,
+  LOG_PAGE_ADVICE,
   LOG_PROT,
-  LOG_TABLE,
   MAPPED,
   PROT_MASK,
   QUARANTINED,
   RETIRING,
   SOFT,
   STATE_MASK,
-  TABLE_BITS,
+  UNMAPPED,
 } from './entry_bits.js'
 
 export * from './entry_bits.js'
@@ -51,6 +53,12 @@ export function isOwn(entry: number): boolean {
   return (state === MAPPED || state === QUARANTINED) && (entry & FOREIGN) === 0
 }
 
+/** Whether attributes mean something: of Unmapped and of foreign chunks they do not. */
+export function hasAttributes(entry: number): boolean {
+  const state = entry & STATE_MASK
+  return state !== UNMAPPED && (state !== MAPPED || (entry & FOREIGN) === 0)
+}
+
 export function retire(entry: number): number {
   return (entry & ~(STATE_MASK | FOREIGN)) | RETIRING | ((entry & STATE_MASK) === MAPPED ? FOREIGN : 0)
 }
@@ -69,15 +77,20 @@ export function annotationOf(attributes: number): number {
   return attributes & ANNOTATION_BITS
 }
 
-/** The page table's number + 1, or 0. */
-export function tableOf(attributes: number): number {
-  return (attributes >> LOG_TABLE) & TABLE_BITS
-}
-
 export function withAnnotation(attributes: number, annotation: number): number {
   return (attributes & ~ANNOTATION_BITS) | annotation
 }
 
-export function withTable(attributes: number, table: number): number {
-  return (attributes & ~(TABLE_BITS << LOG_TABLE)) | (table << LOG_TABLE)
+/** What was advised and stays, for the whole chunk. */
+export function adviceOf(attributes: number): number {
+  return (attributes >> LOG_ADVICE) & ADVICE_BITS
+}
+
+export function withAdvice(attributes: number, advice: number): number {
+  return (attributes & ~(ADVICE_BITS << LOG_ADVICE)) | (advice << LOG_ADVICE)
+}
+
+/** The byte of a page. */
+export function pageOf(prot: number, advice: number): number {
+  return prot | (advice << LOG_PAGE_ADVICE)
 }

@@ -3,84 +3,83 @@
  *
  * ```
  *   words[slab]    ≥ 0   the value of all 8192 chunks of the slab
- *                  < 0   ~unit: the values are in the pool, from that unit on
- *   owners[slab]   0, or 1 + the unit that this slab got and keeps for ever
+ *                  < 0   ~unit: the values are that unit's cells
  * ```
  *
- * **Reading takes no lock**: load the word; if negative, load the cell. Writers hold the lock. A reader may
- * be stopped between its two loads while the slab becomes uniform, changes and becomes mixed again. It
- * still gets a value that the chunk had during the call, because a unit never serves another slab: the
+ * **Reading takes no lock** where units are kept (`units.ts`): load the word; if negative, load the cell. Writers hold
+ * the lock. A reader may be stopped between its two loads while the slab becomes uniform, changes and becomes mixed
+ * again. It still gets a value that the chunk had during the call, because the unit never serves another slab: the
  * stale cell is the chunk's value at the moment its slab became uniform (after the reader's first load), or
- * a newer one. That is why units are never taken back. Writers store the cells before the word that
- * points at them (`Atomics.store`), and readers reach the cell through that word.
+ * a newer one. Writers store the cells before the word that points at them (`Atomics.store`), and readers reach the
+ * cell through that word.
  *
  * **Writing** a whole slab is one store. Otherwise cells are filled, and if that made the slab uniform the
  * word replaces them. To know without looking at 8192 cells, the table remembers a witness: a cell that
  * was last seen to differ. Only when the witness agrees is the rest looked at, up to the next one that
- * differs; filling a slab in any order costs O(1) a chunk, amortised.
+ * differs; filling a slab in any order costs O(1) a chunk, amortised. A unit that served another slab is not
+ * zero: only one with the witness FRESH need not be filled with zeros.
  *
  * **Exhaustion.** `prepare` gets the units that a later `fill` needs, so a change that cannot be
  * recorded is refused before anything is done. Fills below it cannot fail.
+ *
+ * Cell numbers go up to 2 ** 32: parts that are joined by `|` and made positive by `>>> 0` stay integers for the engine.
  */
 import { CHUNK_IN_SLAB, CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB } from '../shared_state/layout.js'
-import * as Word from '../shared_state/word.js'
+import { FRESH, type Units } from './units.js'
 
 export interface TableParts {
   readonly words: Int32Array
   readonly owners: Int32Array
   readonly witnesses: Int32Array
   readonly cells: Uint8Array | Int32Array
-  /** The shared header, for the pool's bump pointer. */
-  readonly header: Int32Array
-  readonly units: number
-  readonly unitsPerSlab: number
+  readonly units: Units
   readonly chunks: number
 }
 
-/** A witness of a unit that nothing was written to yet: it is zero, and need not be touched to be zeroed. */
-const FRESH = -1
-
 export class TwoLevelTable {
+  readonly units: Units
   readonly #words: Int32Array
   readonly #owners: Int32Array
   readonly #witnesses: Int32Array
   readonly #cells: Uint8Array | Int32Array
-  readonly #header: Int32Array
-  readonly #units: number
-  readonly #unitsPerSlab: number
-  readonly #logCellsInUnit: number
   readonly #chunks: number
 
   constructor(parts: TableParts) {
+    this.units = parts.units
     this.#words = parts.words
     this.#owners = parts.owners
     this.#witnesses = parts.witnesses
     this.#cells = parts.cells
-    this.#header = parts.header
-    this.#units = parts.units
-    this.#unitsPerSlab = parts.unitsPerSlab
-    this.#logCellsInUnit = LOG_CHUNKS_PER_SLAB - Math.log2(parts.unitsPerSlab)
     this.#chunks = parts.chunks
   }
 
   get(chunk: number): number {
     const word = this.#words[chunk >>> LOG_CHUNKS_PER_SLAB]!
-    return word >= 0 ? word : this.#cells[(~word << this.#logCellsInUnit) + (chunk & CHUNK_IN_SLAB)]!
+    return word >= 0 ? word : this.#cells[((~word << LOG_CHUNKS_PER_SLAB) | (chunk & CHUNK_IN_SLAB)) >>> 0]!
   }
 
   /** The value in a chunk's cell; 0 if its slab has one word for all. */
   cellAt(chunk: number): number {
     const word = this.#words[chunk >>> LOG_CHUNKS_PER_SLAB]!
-    return word >= 0 ? 0 : this.#cells[(~word << this.#logCellsInUnit) + (chunk & CHUNK_IN_SLAB)]!
+    return word >= 0 ? 0 : this.#cells[((~word << LOG_CHUNKS_PER_SLAB) | (chunk & CHUNK_IN_SLAB)) >>> 0]!
+  }
+
+  /** The value of all chunks of a slab, or a negative number if they have cells. */
+  wordOf(slab: number): number {
+    return this.#words[slab]!
+  }
+
+  hasUnit(slab: number): boolean {
+    return this.#owners[slab] !== 0
   }
 
   /** Stores `value` for one chunk whose slab has cells. */
   storeCell(chunk: number, value: number): void {
     const slab = chunk >>> LOG_CHUNKS_PER_SLAB
-    const base = ~this.#words[slab]! << this.#logCellsInUnit
+    const base = ~this.#words[slab]! << LOG_CHUNKS_PER_SLAB
     const cells = this.#cells
-    cells[base + (chunk & CHUNK_IN_SLAB)] = value
-    if (cells[base + this.#witnesses[slab]!] === value) this.#findWitness(slab, base, value)
+    cells[(base | (chunk & CHUNK_IN_SLAB)) >>> 0] = value
+    if (cells[(base | this.#witnesses[slab]!) >>> 0] === value) this.#findWitness(slab, base, value)
   }
 
   /**
@@ -103,25 +102,28 @@ export class TwoLevelTable {
         at = slab * CHUNKS_PER_SLAB
         continue
       }
-      const slabLimit = Math.min(limit, (slab + 1) * CHUNKS_PER_SLAB)
       const cells = this.#cells
-      const base = (~word << this.#logCellsInUnit) - slab * CHUNKS_PER_SLAB
-      for (; at < slabLimit; at++) if ((cells[base + at]! & mask) !== value) return at
+      const base = ~word << LOG_CHUNKS_PER_SLAB
+      const first = slab * CHUNKS_PER_SLAB
+      const end = Math.min(limit - first, CHUNKS_PER_SLAB)
+      for (let cell = at & CHUNK_IN_SLAB; cell < end; cell++) {
+        if ((cells[(base | cell) >>> 0]! & mask) !== value) return first + cell
+      }
+      at = first + end
     }
     return limit
   }
 
-  /** Gets the units that filling `start`…`limit` needs. False, and nothing done, when the pool has too few. */
+  /** Gets the units that filling `start`…`limit` needs. False, and nothing done, when there are too few. */
   prepare(start: number, limit: number): boolean {
     const first = start >>> LOG_CHUNKS_PER_SLAB
     const last = (limit - 1) >>> LOG_CHUNKS_PER_SLAB
-    const needFirst = !this.#isWhole(first, start, limit) && this.#owners[first] === 0
-    const needLast = last !== first && !this.#isWhole(last, start, limit) && this.#owners[last] === 0
+    const needFirst = this.#owners[first] === 0 && !this.isWhole(first, start, limit)
+    const needLast = last !== first && this.#owners[last] === 0 && !this.isWhole(last, start, limit)
     if (!needFirst && !needLast) return true
-    const needed = (Number(needFirst) + Number(needLast)) * this.#unitsPerSlab
-    if (this.#header[Word.NextUnit]! + needed > this.#units) return false
-    if (needFirst) this.#take(first)
-    if (needLast) this.#take(last)
+    if (this.units.available < Number(needFirst) + Number(needLast)) return false
+    if (needFirst) this.units.take(first)
+    if (needLast) this.units.take(last)
     return true
   }
 
@@ -130,7 +132,7 @@ export class TwoLevelTable {
     let at = start
     while (at < limit) {
       const slab = at >>> LOG_CHUNKS_PER_SLAB
-      if (this.#isWhole(slab, at, limit)) {
+      if (this.isWhole(slab, at, limit)) {
         const slabLimit = this.#wholeLimit(limit)
         this.#fillWhole(slab, slabLimit, value)
         at = slabLimit * CHUNKS_PER_SLAB
@@ -140,6 +142,18 @@ export class TwoLevelTable {
         at = slabLimit
       }
     }
+  }
+
+  /** One value for all chunks of a slab: needs no unit, and leaves none. */
+  fillSlab(slab: number, value: number): void {
+    Atomics.store(this.#words, slab, value)
+    this.units.giveBack(slab)
+  }
+
+  /** Whether `start`…`limit` has all chunks of a slab. */
+  isWhole(slab: number, start: number, limit: number): boolean {
+    const first = slab * CHUNKS_PER_SLAB
+    return start <= first && limit >= Math.min(this.#chunks, first + CHUNKS_PER_SLAB)
   }
 
   /** The end of the slabs that a range ending at chunk `limit` covers to their ends. */
@@ -159,25 +173,7 @@ export class TwoLevelTable {
     if (first === limit) return
     words.fill(value, first, limit)
     Atomics.store(words, limit - 1, value)
-  }
-
-  /** After a thread died while holding the lock: the bump pointer again agrees with the owners. */
-  repairPool(usedByOthers: number): number {
-    let used = usedByOthers
-    for (const owner of this.#owners) if (owner !== 0) used = Math.max(used, owner - 1 + this.#unitsPerSlab)
-    return used
-  }
-
-  #isWhole(slab: number, start: number, limit: number): boolean {
-    const first = slab * CHUNKS_PER_SLAB
-    return start <= first && limit >= Math.min(this.#chunks, first + CHUNKS_PER_SLAB)
-  }
-
-  #take(slab: number): void {
-    const unit = this.#header[Word.NextUnit]!
-    this.#witnesses[slab] = FRESH
-    this.#owners[slab] = unit + 1
-    this.#header[Word.NextUnit] = unit + this.#unitsPerSlab
+    for (let slab = first; slab < limit; slab++) if (this.#owners[slab] !== 0) this.units.giveBack(slab)
   }
 
   #fillPart(slab: number, start: number, limit: number, value: number): void {
@@ -192,19 +188,19 @@ export class TwoLevelTable {
     }
     const cells = this.#cells
     const unit = word < 0 ? ~word : this.#owners[slab]! - 1
-    const base = unit << this.#logCellsInUnit
-    const first = base + (start & CHUNK_IN_SLAB)
+    const base = unit << LOG_CHUNKS_PER_SLAB
+    const first = (base | (start & CHUNK_IN_SLAB)) >>> 0
     if (word >= 0) {
       const fresh = this.#witnesses[slab] === FRESH
       this.#witnesses[slab] = (start & CHUNK_IN_SLAB) === 0 ? limit - start : 0
-      if (word !== 0 || !fresh) cells.fill(word, base, base + CHUNKS_PER_SLAB)
+      if (word !== 0 || !fresh) cells.fill(word, base >>> 0, (base >>> 0) + CHUNKS_PER_SLAB)
       cells.fill(value, first, first + limit - start)
       Atomics.store(this.#words, slab, ~unit)
       return
     }
     cells.fill(value, first, first + limit - start)
     const witness = this.#witnesses[slab]!
-    if (cells[base + witness] === value) this.#findWitness(slab, base, value)
+    if (cells[(base | witness) >>> 0] === value) this.#findWitness(slab, base, value)
   }
 
   /**
@@ -214,19 +210,19 @@ export class TwoLevelTable {
   #findWitness(slab: number, base: number, value: number): void {
     const cells = this.#cells
     const count = Math.min(CHUNKS_PER_SLAB, this.#chunks - slab * CHUNKS_PER_SLAB)
-    if (cells[base + count - 1] !== value) {
+    if (cells[(base | (count - 1)) >>> 0] !== value) {
       this.#witnesses[slab] = count - 1
       return
     }
     const from = this.#witnesses[slab]!
     let at = from
     do {
-      if (cells[base + at] !== value) {
+      if (cells[(base | at) >>> 0] !== value) {
         this.#witnesses[slab] = at
         return
       }
       at = at + 1 === count ? 0 : at + 1
     } while (at !== from)
-    Atomics.store(this.#words, slab, value)
+    this.fillSlab(slab, value)
   }
 }

@@ -13,32 +13,41 @@
  *   totals      chunks by annotation
  *   heaps       engine-owned ranges and which threads hold their buffer
  *   views       live ArrayBuffers over the memory, of all threads
- *   annotations names, 80 bytes each
+ *   annotations names, 80 bytes each, in chains by hash
  *   level 1     a word per slab, for states and for attributes
- *   pool        second-level slabs of both, 8 KiB units
- *   tables      protections by page, for chunks whose pages differ
+ *   attributes  cells of slabs whose chunks have different attributes, 32 KiB units, returned
+ *   tables      a byte a page, for chunks whose pages differ, in chains by hash of the chunk
+ *   states      cells of slabs whose chunks have different states, 8 KiB units, kept
  * ```
  *
- * Everything but the first-level words, the slabs, the lock and the thread table is read and written only
+ * Everything but the first-level words, the states' cells, the lock and the thread table is read and written only
  * by the holder of the lock.
+ *
+ * **Every slab has a state unit to itself**, so that none is ever used again: 64 MiB of addresses at the default
+ * granularity, 4 GiB at the finest. Where the engine refuses so large a buffer (Node 20 and Bun end at 4 GiB; `ulimit -v`,
+ * vm.overcommit_memory=2) there are half as many, and half again, but never fewer than `FEWEST_STATE_UNITS`.
  */
 
+import { MmapperError } from '../base/errors.js'
 import { LOG_GRANULARITY, LOG_MAPPABLE_BYTES } from '../base/geometry.js'
 import { badHandle, sharedLength } from '../base/handle.js'
+import { formatBytes } from '../base/range.js'
 import { COUNTERS } from './counters.js'
 import { FIELDS as JOURNAL_FIELDS } from './journal.js'
 import * as Num from './num.js'
 import {
   BYTES_IN_NAME,
   BYTES_IN_TABLES,
-  BYTES_IN_UNIT,
+  CHUNKS_PER_SLAB,
+  FEWEST_STATE_UNITS,
+  LOG_CHAINS,
   LOG_CHUNKS_PER_SLAB,
   MOST_ANNOTATIONS,
+  MOST_ATTRIBUTE_UNITS,
   MOST_HEAPS,
   MOST_STRAYS,
   MOST_TABLES,
   MOST_THREADS,
-  MOST_UNITS,
   MOST_VIEWS,
   NUMBERS,
   WORDS,
@@ -50,7 +59,7 @@ export * from './sizes.js'
 
 const MAGIC = 0x6d6d6170
 /** Raised whenever a part changes its place, size or meaning. */
-const LAYOUT_VERSION = 2
+const LAYOUT_VERSION = 3
 const LOG_BYTES_IN_PAGE = 12
 
 export interface LayoutOptions {
@@ -66,6 +75,63 @@ function randomIdentity(): number {
 
 function isWithin(value: number, { min, max }: { readonly min: number; readonly max: number }): boolean {
   return value >= min && value <= max
+}
+
+/** What the sizes of all parts follow from. */
+interface Shape {
+  readonly logGranularity: number
+  readonly logMappableBytes: number
+  readonly stateUnits: number
+}
+
+function slabsOf({ logGranularity, logMappableBytes }: Omit<Shape, 'stateUnits'>): number {
+  return Math.max(1, 2 ** (logMappableBytes - logGranularity - LOG_CHUNKS_PER_SLAB))
+}
+
+/** Where each part begins, and where the last one ends. */
+function placesOf(shape: Shape) {
+  const slabs = slabsOf(shape)
+  const attributeUnits = Math.min(MOST_ATTRIBUTE_UNITS, slabs)
+  const pagesInChunk = 2 ** (shape.logGranularity - LOG_BYTES_IN_PAGE)
+  const tableCount = Math.min(MOST_TABLES, BYTES_IN_TABLES / pagesInChunk)
+  let bytes = 0
+  const place = (size: number): number => {
+    const at = bytes
+    bytes = Math.ceil((at + size) / 64) * 64
+    return at
+  }
+  return {
+    slabs,
+    attributeUnits,
+    pagesInChunk,
+    tableCount,
+    words: place(4 * WORDS),
+    numbers: place(8 * NUMBERS),
+    journal: place(8 * JOURNAL_FIELDS),
+    counters: place(8 * COUNTERS),
+    placement: place(16),
+    presence: place(4 * WORDS_PER_PRESENCE * MOST_THREADS),
+    strays: place(16 * MOST_STRAYS),
+    threads: place(24 * MOST_THREADS),
+    // Near the header: the totals of memory without annotation take no page of their own.
+    totals: place(24 * MOST_ANNOTATIONS),
+    heaps: place(40 * MOST_HEAPS),
+    viewThreads: place(4 * MOST_VIEWS),
+    viewRanges: place(16 * MOST_VIEWS),
+    generations: place(4 * MOST_ANNOTATIONS),
+    names: place(BYTES_IN_NAME * MOST_ANNOTATIONS),
+    annotationChains: place(4 * 2 ** LOG_CHAINS),
+    annotationNext: place(4 * MOST_ANNOTATIONS),
+    level1: place(24 * slabs),
+    freeAttributeUnits: place(4 * attributeUnits),
+    attributeCells: place(4 * CHUNKS_PER_SLAB * attributeUnits),
+    tableChains: place(4 * 2 ** LOG_CHAINS),
+    tableNext: place(4 * (tableCount + 1)),
+    tableChunks: place(8 * (tableCount + 1)),
+    tables: place(pagesInChunk * tableCount),
+    stateCells: place(CHUNKS_PER_SLAB * shape.stateUnits),
+    bytes,
+  }
 }
 
 /** Typed arrays over the shared memory, each at its place. */
@@ -101,106 +167,96 @@ export class SharedLayout {
   readonly annotationTotals: Float64Array
   readonly annotationGenerations: Int32Array
   readonly annotationNames: Uint8Array
+  /** The first annotation of each chain, and after each the next; 0 none. */
+  readonly annotationChains: Int32Array
+  readonly annotationNext: Int32Array
   readonly slabs: number
   readonly stateWords: Int32Array
   readonly stateOwners: Int32Array
   readonly stateWitnesses: Int32Array
+  readonly stateUnits: number
+  readonly stateCells: Uint8Array
+  /** The same cells, four at a time. */
+  readonly stateFours: Int32Array
   readonly attributeWords: Int32Array
   readonly attributeOwners: Int32Array
   readonly attributeWitnesses: Int32Array
-  readonly units: number
-  readonly pool: Uint8Array
-  readonly poolWords: Int32Array
-  readonly freeTables: Int32Array
+  readonly attributeUnits: number
+  readonly attributeCells: Int32Array
+  readonly freeAttributeUnits: Int32Array
+  /** The first page table of each chain, and after each the next; 0 none. */
+  readonly tableChains: Int32Array
+  readonly tableNext: Int32Array
+  /** Chunk + 1 by page table; 0 where free. */
+  readonly tableChunks: Float64Array
   readonly tables: Uint8Array
   readonly tableCount: number
   readonly pagesInChunk: number
 
-  private constructor(
-    buffer: SharedArrayBuffer | undefined,
-    logGranularity: number,
-    logMappableBytes: number,
-  ) {
-    this.logGranularity = logGranularity
-    this.logMappableBytes = logMappableBytes
-    this.slabs = Math.max(1, 2 ** (logMappableBytes - logGranularity - LOG_CHUNKS_PER_SLAB))
-    this.units = Math.min(MOST_UNITS, 5 * this.slabs)
-    this.pagesInChunk = 2 ** (logGranularity - LOG_BYTES_IN_PAGE)
-    this.tableCount = Math.min(MOST_TABLES, BYTES_IN_TABLES / this.pagesInChunk)
-
-    let bytes = 0
-    const place = (size: number): number => {
-      const at = bytes
-      bytes = Math.ceil((at + size) / 64) * 64
-      return at
-    }
-    const words = place(4 * WORDS)
-    const numbers = place(8 * NUMBERS)
-    const journal = place(8 * JOURNAL_FIELDS)
-    const counters = place(8 * COUNTERS)
-    const placement = place(16)
-    const presence = place(4 * WORDS_PER_PRESENCE * MOST_THREADS)
-    const strays = place(16 * MOST_STRAYS)
-    const threads = place(24 * MOST_THREADS)
-    // Near the header: the totals of memory without annotation take no page of their own.
-    const totals = place(24 * MOST_ANNOTATIONS)
-    const heaps = place(40 * MOST_HEAPS)
-    const viewThreads = place(4 * MOST_VIEWS)
-    const viewRanges = place(16 * MOST_VIEWS)
-    const generations = place(4 * MOST_ANNOTATIONS)
-    const names = place(BYTES_IN_NAME * MOST_ANNOTATIONS)
-    const level1 = place(24 * this.slabs)
-    const pool = place(BYTES_IN_UNIT * this.units)
-    const freeTables = place(4 * MOST_TABLES)
-    const tables = place(this.pagesInChunk * this.tableCount)
-
-    const memory = buffer ?? new SharedArrayBuffer(bytes)
-    if (sharedLength(memory) !== bytes) {
-      const cause = `its memory is damaged: ${sharedLength(memory)} bytes, and its header speaks of ${bytes}`
+  private constructor(shape: Shape, buffer?: SharedArrayBuffer) {
+    const at = placesOf(shape)
+    const memory = buffer ?? new SharedArrayBuffer(at.bytes)
+    if (sharedLength(memory) !== at.bytes) {
+      const cause = `its memory is damaged: ${sharedLength(memory)} bytes, and its header speaks of ${at.bytes}`
       throw badHandle('mmapper', cause, memory)
     }
     this.buffer = memory
-    this.words = new Int32Array(memory, words, WORDS)
-    this.numbers = new Float64Array(memory, numbers, NUMBERS)
-    this.journal = new Float64Array(memory, journal, JOURNAL_FIELDS)
-    this.counters = new Float64Array(memory, counters, COUNTERS)
-    this.placement = new Float64Array(memory, placement, 2)
-    this.presence = new Int32Array(memory, presence, WORDS_PER_PRESENCE * MOST_THREADS)
-    this.strayRanges = new Float64Array(memory, strays, 2 * MOST_STRAYS)
-    this.threadIds = new Int32Array(memory, threads, MOST_THREADS)
-    this.threadWorkers = new Int32Array(memory, threads + 4 * MOST_THREADS, MOST_THREADS)
-    this.threadStarts = new Float64Array(memory, threads + 8 * MOST_THREADS, MOST_THREADS)
-    this.threadGenerations = new Int32Array(memory, threads + 16 * MOST_THREADS, MOST_THREADS)
-    this.viewCounts = new Int32Array(memory, threads + 20 * MOST_THREADS, MOST_THREADS)
-    this.heapRanges = new Float64Array(memory, heaps, 2 * MOST_HEAPS)
-    this.heapHolders = new Int32Array(memory, heaps + 16 * MOST_HEAPS, 4 * MOST_HEAPS)
-    this.heapOptions = new Int32Array(memory, heaps + 32 * MOST_HEAPS, 2 * MOST_HEAPS)
-    this.viewThreads = new Int32Array(memory, viewThreads, MOST_VIEWS)
-    this.viewRanges = new Float64Array(memory, viewRanges, 2 * MOST_VIEWS)
-    this.annotationTotals = new Float64Array(memory, totals, 3 * MOST_ANNOTATIONS)
-    this.annotationGenerations = new Int32Array(memory, generations, MOST_ANNOTATIONS)
-    this.annotationNames = new Uint8Array(memory, names, BYTES_IN_NAME * MOST_ANNOTATIONS)
+    this.logGranularity = shape.logGranularity
+    this.logMappableBytes = shape.logMappableBytes
+    this.slabs = at.slabs
+    this.stateUnits = shape.stateUnits
+    this.attributeUnits = at.attributeUnits
+    this.pagesInChunk = at.pagesInChunk
+    this.tableCount = at.tableCount
+    this.words = new Int32Array(memory, at.words, WORDS)
+    this.numbers = new Float64Array(memory, at.numbers, NUMBERS)
+    this.journal = new Float64Array(memory, at.journal, JOURNAL_FIELDS)
+    this.counters = new Float64Array(memory, at.counters, COUNTERS)
+    this.placement = new Float64Array(memory, at.placement, 2)
+    this.presence = new Int32Array(memory, at.presence, WORDS_PER_PRESENCE * MOST_THREADS)
+    this.strayRanges = new Float64Array(memory, at.strays, 2 * MOST_STRAYS)
+    this.threadIds = new Int32Array(memory, at.threads, MOST_THREADS)
+    this.threadWorkers = new Int32Array(memory, at.threads + 4 * MOST_THREADS, MOST_THREADS)
+    this.threadStarts = new Float64Array(memory, at.threads + 8 * MOST_THREADS, MOST_THREADS)
+    this.threadGenerations = new Int32Array(memory, at.threads + 16 * MOST_THREADS, MOST_THREADS)
+    this.viewCounts = new Int32Array(memory, at.threads + 20 * MOST_THREADS, MOST_THREADS)
+    this.heapRanges = new Float64Array(memory, at.heaps, 2 * MOST_HEAPS)
+    this.heapHolders = new Int32Array(memory, at.heaps + 16 * MOST_HEAPS, 4 * MOST_HEAPS)
+    this.heapOptions = new Int32Array(memory, at.heaps + 32 * MOST_HEAPS, 2 * MOST_HEAPS)
+    this.viewThreads = new Int32Array(memory, at.viewThreads, MOST_VIEWS)
+    this.viewRanges = new Float64Array(memory, at.viewRanges, 2 * MOST_VIEWS)
+    this.annotationTotals = new Float64Array(memory, at.totals, 3 * MOST_ANNOTATIONS)
+    this.annotationGenerations = new Int32Array(memory, at.generations, MOST_ANNOTATIONS)
+    this.annotationNames = new Uint8Array(memory, at.names, BYTES_IN_NAME * MOST_ANNOTATIONS)
+    this.annotationChains = new Int32Array(memory, at.annotationChains, 2 ** LOG_CHAINS)
+    this.annotationNext = new Int32Array(memory, at.annotationNext, MOST_ANNOTATIONS)
     const column = (index: number): Int32Array =>
-      new Int32Array(memory, level1 + 4 * this.slabs * index, this.slabs)
+      new Int32Array(memory, at.level1 + 4 * at.slabs * index, at.slabs)
     this.stateWords = column(0)
     this.stateOwners = column(1)
     this.stateWitnesses = column(2)
     this.attributeWords = column(3)
     this.attributeOwners = column(4)
     this.attributeWitnesses = column(5)
-    this.pool = new Uint8Array(memory, pool, BYTES_IN_UNIT * this.units)
-    this.poolWords = new Int32Array(memory, pool, (BYTES_IN_UNIT / 4) * this.units)
-    this.freeTables = new Int32Array(memory, freeTables, MOST_TABLES)
-    this.tables = new Uint8Array(memory, tables, this.pagesInChunk * this.tableCount)
+    this.freeAttributeUnits = new Int32Array(memory, at.freeAttributeUnits, at.attributeUnits)
+    this.attributeCells = new Int32Array(memory, at.attributeCells, CHUNKS_PER_SLAB * at.attributeUnits)
+    this.tableChains = new Int32Array(memory, at.tableChains, 2 ** LOG_CHAINS)
+    this.tableNext = new Int32Array(memory, at.tableNext, at.tableCount + 1)
+    this.tableChunks = new Float64Array(memory, at.tableChunks, at.tableCount + 1)
+    this.tables = new Uint8Array(memory, at.tables, at.pagesInChunk * at.tableCount)
+    this.stateCells = new Uint8Array(memory, at.stateCells, CHUNKS_PER_SLAB * shape.stateUnits)
+    this.stateFours = new Int32Array(memory, at.stateCells, (CHUNKS_PER_SLAB / 4) * shape.stateUnits)
   }
 
   static create(options: LayoutOptions): SharedLayout {
-    const layout = new SharedLayout(undefined, options.logGranularity, options.logMappableBytes)
+    const layout = make(shape => new SharedLayout(shape), options)
     const { words, numbers } = layout
     words[Word.Version] = LAYOUT_VERSION
     words[Word.LogGranularity] = options.logGranularity
     words[Word.LogMappableBytes] = options.logMappableBytes
+    words[Word.StateUnits] = layout.stateUnits
     words[Word.AnnotationLimit] = 1
+    words[Word.AnnotationHand] = 1
     numbers[Num.MaxMappedBytes] = options.maxMappedBytes
     numbers[Num.Identity] = randomIdentity()
     Atomics.store(words, Word.Magic, MAGIC)
@@ -232,6 +288,24 @@ export class SharedLayout {
       const said = `chunks of 2 ** ${logGranularity} in 2 ** ${logMappableBytes} bytes`
       throw badHandle('mmapper', `its memory is damaged: it speaks of ${said}`, handle)
     }
-    return new SharedLayout(buffer, logGranularity, logMappableBytes)
+    return new SharedLayout({ logGranularity, logMappableBytes, stateUnits: words[Word.StateUnits]! }, buffer)
+  }
+}
+
+/** As many state units as the engine makes memory for. It may make a buffer and refuse arrays over it (Node 20). */
+function make(create: (shape: Shape) => SharedLayout, options: LayoutOptions): SharedLayout {
+  for (let stateUnits = slabsOf(options); ; stateUnits /= 2) {
+    const shape = { ...options, stateUnits }
+    try {
+      return create(shape)
+    } catch (cause) {
+      if (stateUnits / 2 >= FEWEST_STATE_UNITS) continue
+      const error = new MmapperError(
+        'ERR_MMAPPER_EXHAUSTED',
+        `Cannot make a mapper: the engine refused ${formatBytes(placesOf(shape).bytes)} of shared memory, most of it ` +
+          'never touched. Raise ulimit -v or vm.overcommit_memory, or use a larger logGranularity',
+      )
+      throw Object.assign(error, { cause })
+    }
   }
 }

@@ -8,14 +8,18 @@ export const CHUNKS_PER_SLAB = 2 ** LOG_CHUNKS_PER_SLAB
 /** The bits of a chunk number that say which of its slab it is. */
 export const CHUNK_IN_SLAB = CHUNKS_PER_SLAB - 1
 
-export const BYTES_IN_UNIT = 8192
-export const MOST_UNITS = 8192
+/** Of states; a unit holds a slab's cells. Where the engine refuses a buffer with a unit for every slab, never fewer. */
+export const FEWEST_STATE_UNITS = 8192
+/** Of attributes: how many slabs can have chunks with different ones at a time. */
+export const MOST_ATTRIBUTE_UNITS = 2048
 export const BYTES_IN_TABLES = 2 ** 24
 export const MOST_TABLES = 2 ** 14 - 1
 export const MOST_THREADS = 128
 export const MOST_HEAPS = 8192
 export const MOST_VIEWS = 32768
 export const MOST_ANNOTATIONS = 2 ** 14
+/** Chains by hash, of page tables and of annotations: as many as there can be of either. */
+export const LOG_CHAINS = 14
 export const BYTES_IN_NAME = 80
 
 /** Of the header: `word.ts` and `num.ts`. */

@@ -11,16 +11,29 @@ export const LogMappableBytes = 3
 export const Disposed = 4
 /** 0 not yet known, 1 the kernel takes names, 2 it does not. */
 export const Naming = 5
+/** State units below it have been taken. */
 export const NextUnit = 6
+/** Page tables up to it have been taken once. */
 export const NextTable = 7
-export const FreeTables = 8
+/** The first page table of those returned, chained; 0 none. */
+export const FreeTable = 8
 export const ViewLimit = 9
+/** How many state units there are. */
+export const StateUnits = 10
 export const HeapLimit = 11
 export const AnnotationLimit = 12
 export const ThreadLimit = 13
+/** Where the search for an annotation number out of use goes on. */
+export const AnnotationHand = 14
+/** Page tables in use. */
+export const UsedTables = 15
 /** 0 free, else the owner's ticket (`thread_table.ts`), with `CONTENDED` while somebody waits. */
 export const Lock = 16
 /** 0, or the ticket of a waiter to whom the next turn belongs. */
 export const Priority = 32
 /** 0, or the ticket of a waiter who is about to take a lock that its owner has lost. */
 export const Claim = 33
+/** How many attribute units have been returned. */
+export const FreeAttributeUnits = 48
+/** Attribute units below it have been taken once. */
+export const NextAttributeUnit = 49

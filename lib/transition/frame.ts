@@ -62,6 +62,7 @@ export function enter(context: Context): void {
   presence[0] = 1
   const isOrphaned = lock.acquire() === 'orphaned'
   context.os.syscalls = syscalls
+  context.map.forgetPrepared()
   if (isOrphaned || layout.journal[Journal.Kind] !== Journal.None) inherit(context, isOrphaned)
   layout.journal[Journal.IsPlain] = trace.isPlain ? 1 : 0
   if (layout.words[Word.Disposed] === 0) return

@@ -71,12 +71,18 @@ export function detachUnreachable(context: Context, range: ChunkRange): void {
   }
 }
 
-/** Whether the protection of an own Mapped chunk is not known: the user mapped it himself. */
+function hasAny(map: Context['map'], { start, limit }: ChunkRange): boolean {
+  const limitPage = limit * map.pagesInChunk
+  let page = start * map.pagesInChunk
+  while (page < limitPage && map.protectionOfPage(page) !== ANY) page = map.protectionLimit(page, limitPage)
+  return page < limitPage
+}
+
+/** Whether the protection of a page of an own Mapped chunk is not known: the user mapped it himself, or a call failed. */
 export function hasUnknown({ map }: Context, range: ChunkRange): boolean {
-  for (let at = range.start; at < range.limit; at = map.runLimit(at, range.limit)) {
-    const entry = map.entryAt(at)
-    const isOwnMapped = (entry & (STATE_MASK | FOREIGN)) === MAPPED
-    if (isOwnMapped && map.protectionOfPage(at * map.pagesInChunk) === ANY) return true
-  }
-  return false
+  const found = map.visitRuns(range, -1, (run, entry) => {
+    if ((entry & (STATE_MASK | FOREIGN)) !== MAPPED) return undefined
+    return hasAny(map, run) ? true : undefined
+  })
+  return found === true
 }

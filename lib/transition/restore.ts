@@ -4,7 +4,8 @@ import type { MapOptions } from '../base/options.js'
 import { HugePageSupport } from '../base/policy.js'
 import { ANY } from '../base/protections.js'
 import type { ChunkRange } from '../base/range.js'
-import { annotationOf, HUGE, withAnnotation } from '../chunks/entry.js'
+import { advicesOf } from '../chunks/advice.js'
+import { adviceOf, annotationOf, HUGE, withAnnotation } from '../chunks/entry.js'
 import type { Context } from './context.js'
 import { attempt } from './roll_back.js'
 
@@ -17,18 +18,21 @@ export function attributesFor({ map }: Context, { annotation, hugePage }: MapOpt
 /** True if something would be lost with the mapping of a chunk that the kernel is to be told again. */
 export function hasHints({ map, os }: Context, chunk: number): boolean {
   const attributes = map.attributesAt(chunk)
-  return (attributes & HUGE) !== 0 || (annotationOf(attributes) !== 0 && os.canName)
+  return adviceOf(attributes) !== 0 || (annotationOf(attributes) !== 0 && os.canName)
 }
 
 /** Tells the kernel the names and wishes that the chunk map has for a range. Hints: failing is nothing. */
 export function restoreHints(context: Context, range: ChunkRange): void {
   const { map, os, geometry } = context
-  map.visitUniform(range, 3, -1, (run, entry, attributes) => {
-    if (entry === 0) return
-    const { start, bytes } = geometry.byteRange(run)
-    const name = map.annotations.nameOf(annotationOf(attributes))
+  const bytesInPage = geometry.bytesInChunk / map.pagesInChunk
+  map.visitHints(range, (startPage, limitPage, advice, annotation) => {
+    const start = startPage * bytesInPage
+    const bytes = (limitPage - startPage) * bytesInPage
+    const name = map.annotations.nameOf(annotation)
     if (name !== undefined) attempt(() => os.name(start, bytes, name))
-    if ((attributes & HUGE) !== 0) attempt(() => os.hintHugePages(start, bytes))
+    for (const one of advicesOf(advice)) {
+      attempt(() => (os.probe(one) === 0 ? os.advise(start, bytes, one) : 0))
+    }
   })
 }
 

@@ -1,6 +1,6 @@
 /** Mapped → Mapped: advice about OS pages; see madvise(2). What is to last is recorded, and told again when a mapping is replaced. */
-import { MemoryAdvice } from '../base/policy.js'
-import { HUGE } from '../chunks/entry.js'
+import type { MemoryAdvice } from '../base/policy.js'
+import { adviceChange } from '../chunks/advice.js'
 import type { Context } from '../transition/context.js'
 import { transition } from '../transition/frame.js'
 import { settleHeaps } from '../transition/lent_ranges.js'
@@ -10,16 +10,15 @@ import { refused } from '../transition/refusal.js'
 export function advise(context: Context, start: number, bytes: number, advice: MemoryAdvice): void {
   const { map, os } = context
   const pages = pagesOf(context, start, bytes)
+  const change = adviceChange(advice)
   transition(context, () => {
     settleHeaps(context, 'advise', pages.chunks)
     checkOwn(context, 'advise', pages.chunks)
-    if (advice === MemoryAdvice.NoHugePage) map.prepare(pages.chunks)
+    if (change !== undefined) map.prepareAdvice(pages.startPage, pages.limitPage, change)
     const known = os.probe(advice)
     const errno = known < 0 ? known : os.advise(start, bytes, advice)
     const action = `advise ${advice} for`
     if (errno < 0) throw refused(context, { action, syscall: 'madvise', errno, start, bytes })
-    if (advice === MemoryAdvice.NoHugePage) {
-      map.changeAttributes(pages.chunks, attributes => attributes & ~HUGE)
-    }
+    if (change !== undefined) map.setAdvice(pages.startPage, pages.limitPage, change)
   })
 }

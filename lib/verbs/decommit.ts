@@ -36,7 +36,7 @@ import {
 } from '../chunks/entry.js'
 import { DISCARDS } from '../shared_state/counters.js'
 import * as Journal from '../shared_state/journal.js'
-import { adoptFromOs } from '../transition/adopt.js'
+import { adoptFromOs, lookUpUnknown } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, enter, leave, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
@@ -55,11 +55,11 @@ export function decommit(context: Context, range: ChunkRange): void {
     if (target === undefined) return
     checkViews(context, 'decommit', context.geometry.byteRange(target))
     if (hasUnknown(context, target)) {
-      adoptFromOs(context, target)
+      lookUpUnknown(context, target)
       target = mappedPart(context, range)
       if (target === undefined) return
     }
-    context.map.prepare(target)
+    context.map.prepareStates(target)
     begin(context, Journal.Decommit, target)
     mark(context, target)
     const refusal = replace(context, target)

@@ -19,9 +19,10 @@
  */
 
 import type { MapOptions } from '../base/options.js'
-import { HugePageSupport, protectionCode } from '../base/policy.js'
+import { HugePageSupport, MemoryAdvice, protectionCode } from '../base/policy.js'
 import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
+import { adviceChange } from '../chunks/advice.js'
 import {
   annotationOf,
   HUGE,
@@ -33,7 +34,6 @@ import {
   SOFT,
   STATE_MASK,
   UNMAPPED,
-  withAnnotation,
   withState,
 } from '../chunks/entry.js'
 import * as Journal from '../shared_state/journal.js'
@@ -54,7 +54,7 @@ export function ensureMapped(context: Context, range: ChunkRange, options: MapOp
     settleHeaps(context, 'map', range)
     const prot = options.protection === undefined ? READ_WRITE : protectionCode(options.protection)
     const attributes = attributesFor(context, options)
-    if (!plan(context, range)) return
+    if (!plan(context, range, attributes)) return
     begin(context, Journal.EnsureMapped, range, prot, attributes)
     const refusal = mapRuns(context, range, prot)
     if (refusal === undefined) publish(context)
@@ -65,14 +65,16 @@ export function ensureMapped(context: Context, range: ChunkRange, options: MapOp
 }
 
 /** Makes sure of limit and room; false if nothing is to do. */
-function plan(context: Context, range: ChunkRange): boolean {
+function plan(context: Context, range: ChunkRange, attributes: number): boolean {
   const { map } = context
   let chunks = 0
   let first = UNMAPPED
   map.visitRuns(range, STATE_MASK, (run, entry) => {
     const state = entry & STATE_MASK
     if (state === MAPPED) return
-    map.prepare(run)
+    map.prepareStates(run)
+    if (state === UNMAPPED) map.prepareAttributes(run, attributes)
+    else if (attributes !== 0) map.prepareAttributes(run)
     if (chunks === 0) first = state
     chunks += run.limit - run.start
   })
@@ -145,16 +147,14 @@ function publishRun(context: Context, run: ChunkRange, entry: number): void {
   }
   if (attributes !== 0) {
     hint(context, run, attributes, chunk => map.attributesAt(chunk))
-    map.changeAttributes(run, old => merge(old, attributes))
+    if (annotationOf(attributes) !== 0) map.annotate(run, annotationOf(attributes))
+    if ((attributes & HUGE) !== 0) adviseHuge(context, run)
   }
   map.setState(run, MAPPED, prot)
 }
 
-/** The attributes of a reservation that is mapped with `attributes`. */
-function merge(old: number, attributes: number): number {
-  const annotation = annotationOf(attributes)
-  const named = annotation === 0 ? old : withAnnotation(old, annotation)
-  return named | (attributes & HUGE)
+function adviseHuge({ map }: Context, { start, limit }: ChunkRange): void {
+  map.setAdvice(start * map.pagesInChunk, limit * map.pagesInChunk, adviceChange(MemoryAdvice.HugePage)!)
 }
 
 /** Tells the kernel the name and the wish for huge pages, where they are news to it. Hints: failing is nothing. */

@@ -109,11 +109,12 @@ export function lend(context: Context, place: HeapPlace, options: SharedHeapOpti
   const first = place.start / geometry.bytesInChunk
   const range = { start: first, limit: first + place.bytes / geometry.bytesInChunk }
   return transition(context, () => {
-    map.prepare(range)
+    map.prepareStates(range)
     // The engine has just placed a buffer here: whatever heap was recorded here is gone.
     forgetHeapsOver(context, range)
     const { protection = MmapProtection.ReadWrite, guard = true } = options
     const attributes = attributesFor(context, options)
+    map.prepareAttributes(range, attributes)
     const heap = heaps.add(context.slot, range, { protection: protectionCode(protection), attributes })
     begin(context, Journal.Lend, range)
     const errno = guard ? context.os.decommit(place.start, place.bytes) : 0

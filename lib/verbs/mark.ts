@@ -21,7 +21,7 @@ export function markAsMapped(context: Context, range: ChunkRange): void {
     let own = 0
     map.visitRuns(range, STATE_MASK, (run, entry) => {
       const state = entry & STATE_MASK
-      if (state !== MAPPED) map.prepare(run)
+      if (state !== MAPPED) map.prepareStates(run)
       if (state === QUARANTINED) own += run.limit - run.start
     })
     if (own > 0) checkLimit(context, 'mark as mapped', range, own, 'mprotect')

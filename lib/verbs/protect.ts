@@ -9,15 +9,14 @@
  * if that is refused, the protection of these chunks is not known.
  */
 import { type MmapProtection, protectionCode } from '../base/policy.js'
-import { ANY, NO_ACCESS } from '../base/protections.js'
+import { NO_ACCESS } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import { isOwn } from '../chunks/entry.js'
 import * as Journal from '../shared_state/journal.js'
-import { adoptFromOs } from '../transition/adopt.js'
+import { adoptFromOs, lookUpUnknown } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, transition } from '../transition/frame.js'
 import { settleHeaps } from '../transition/lent_ranges.js'
-import { hasUnknown } from '../transition/page_runs.js'
 import { checkOwn, pagesOf } from '../transition/pages.js'
 import { checkViews, refused } from '../transition/refusal.js'
 import { reprotectPages } from '../transition/restore.js'
@@ -31,8 +30,8 @@ export function protect(context: Context, start: number, bytes: number, protecti
     settleHeaps(context, 'protect', pages.chunks)
     checkOwn(context, 'protect', pages.chunks)
     if (prot === NO_ACCESS) checkViews(context, 'protect', pages)
-    if (hasUnknown(context, pages.chunks)) adoptFromOs(context, pages.chunks)
-    map.prepareProtection(pages.startPage, pages.limitPage)
+    lookUpUnknown(context, pages.chunks)
+    map.prepareProtection(pages.startPage, pages.limitPage, prot)
     journal[Journal.StartPage] = pages.startPage
     journal[Journal.LimitPage] = pages.limitPage
     journal[Journal.Outcome] = Number.NaN
@@ -78,9 +77,7 @@ export function redoProtect(context: Context): void {
   if (journal[Journal.Outcome] === 0) record(context)
   else if (!restorePages(context)) {
     map.visitRuns(range, -1, (run, entry) => {
-      if (!isOwn(entry)) return
-      map.releaseTables(run)
-      map.setProtection(run.start * map.pagesInChunk, run.limit * map.pagesInChunk, ANY)
+      if (isOwn(entry)) map.setProtectionUnknown(run)
     })
   }
 }

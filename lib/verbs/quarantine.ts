@@ -31,7 +31,7 @@ export function quarantine(context: Context, range: ChunkRange, options: MapOpti
         const cause = 'already quarantined. Map it, or unmap it first'
         throw stateError(context, 'quarantine', run, MapState.Quarantined, cause)
       }
-      if (state === UNMAPPED) map.prepare(run)
+      if (state === UNMAPPED) map.prepare(run, attributes)
     })
     const refusal = quarantineRuns(context, range, attributes)
     if (refusal !== undefined) throw quarantineRefused(context, refusal, options)

@@ -71,7 +71,7 @@ function reserveAt(context: Context, start: number, bytes: number, attributes: n
   const { map, os } = context
   const range = chunksOf(context, start, bytes)
   if (firstUsed(context, range) !== range.limit) return { errno: -os.platform.EEXIST }
-  map.prepare(range)
+  map.prepare(range, attributes)
   const refusal = quarantineRuns(context, range, attributes)
   return refusal === undefined ? { start } : { errno: refusal.errno, partial: refusal.partial }
 }
@@ -134,9 +134,9 @@ function reserve(context: Context, bytes: number, align: number, attributes: num
   }
   const refusal = trim(context, start - found, bytes)
   if (refusal !== undefined) return conclude(context, refusal)
-  if (!map.hasRoom(range)) {
+  if (!map.hasRoom(range, attributes)) {
     conclude(context, giveUp(context) ?? { start })
-    map.prepare(range)
+    map.prepare(range, attributes)
   }
   journal[Journal.Done] = 1
   record(context, range, attributes)

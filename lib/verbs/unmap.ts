@@ -18,7 +18,7 @@ import { ANY, NO_ACCESS } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import { FOREIGN, isOwn, LENT, MAPPED, RETIRING, retire, STATE_MASK, unretire } from '../chunks/entry.js'
 import * as Journal from '../shared_state/journal.js'
-import { adoptFromOs } from '../transition/adopt.js'
+import { adoptFromOs, lookUpUnknown } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, leak, settleOutcome, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
@@ -43,7 +43,7 @@ export function unmapHeld(context: Context, range: ChunkRange): void {
   let segments = prepareSegments(context, range)
   if (segments > 1 && hasUnknown(context, range)) {
     // Splitting makes them inaccessible: to undo that, one must know what they were.
-    adoptFromOs(context, range)
+    lookUpUnknown(context, range)
     segments = prepareSegments(context, range)
   }
   begin(context, Journal.Unmap, range)
@@ -61,7 +61,7 @@ function prepareSegments({ map }: Context, range: ChunkRange): number {
   let segments = 0
   let last = -1
   map.visitRuns(range, -1, (run, entry) => {
-    if (entry !== 0) map.prepare(run)
+    if (entry !== 0) map.prepareStates(run)
     const kind = isOwn(entry) ? entry & LENT : -1
     if (kind >= 0 && kind !== last) segments++
     last = kind
@@ -202,7 +202,6 @@ function releaseAgain(context: Context, range: ChunkRange): void {
 function keep({ map, geometry, localViews }: Context, segment: ChunkRange): undefined {
   map.visitRuns(segment, -1, (run, entry) => {
     const state = (entry & STATE_MASK) === RETIRING ? unretire(entry) & STATE_MASK : entry & STATE_MASK
-    map.releaseTables(run)
     map.setState(run, state, ANY)
   })
   localViews.detachOver(geometry.byteRange(segment))

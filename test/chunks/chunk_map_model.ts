@@ -6,14 +6,14 @@ import * as assert from 'uvu/assert'
 import { MIXED } from '../../lib/base/protections.js'
 import type { ChunkMap } from '../../lib/chunks/chunk_map.js'
 import {
+  adviceOf,
   annotationOf,
   CATEGORIES,
   categoryOf,
-  HUGE,
+  hasAttributes,
   MAPPED,
   protOf,
   STATE_MASK,
-  tableOf,
 } from '../../lib/chunks/entry.js'
 import { CHUNKS_PER_SLAB, type SharedLayout } from '../../lib/shared_state/layout.js'
 
@@ -26,8 +26,9 @@ export interface Segment {
   /** The low five bits of the state byte. */
   low: number
   prot: number
+  /** 0, as the advice is, where attributes mean nothing. */
   annotation: number
-  huge: number
+  advice: number
 }
 
 export interface PlacesOf {
@@ -64,7 +65,7 @@ export class Model {
     this.segments = places.pages.slice(1).map((limit, index) => ({
       start: places.pages[index]!,
       limit,
-      ...{ low: 0, prot: 0, annotation: 0, huge: 0 },
+      ...{ low: 0, prot: 0, annotation: 0, advice: 0 },
     }))
   }
 
@@ -75,19 +76,26 @@ export class Model {
     }
   }
 
-  /** What the chunk from `chunk` on is: its state byte and attributes, page table aside. */
-  #chunk(chunk: number): { entry: number; annotation: number; huge: number } {
+  /** Whether all from one page to another have attributes. */
+  areOwn(start: number, limit: number): boolean {
+    return this.segments.every(one => one.start < start || one.limit > limit || hasAttributes(one.low))
+  }
+
+  /** What the chunk from `chunk` on is: its state byte and attributes; no advice where its pages differ in it. */
+  #chunk(chunk: number): { entry: number; annotation: number; advice: number } {
     const p = this.#map.pagesInChunk
     const parts = this.segments.filter(({ start, limit }) => start < (chunk + 1) * p && limit > chunk * p)
-    const [{ low, prot, annotation, huge }] = parts as [Segment]
-    const isMixed = parts.some(part => part.prot !== prot)
-    return { entry: low | ((isMixed ? MIXED : prot) << 5), annotation, huge }
+    const [{ low, prot, annotation, advice }] = parts as [Segment]
+    const isMixed = parts.some(part => part.prot !== prot || part.advice !== advice)
+    const shared = parts.every(part => part.advice === advice) ? advice : -1
+    return { entry: low | ((isMixed ? MIXED : prot) << 5), annotation, advice: shared }
   }
 
   /** Fails on the first thing that the map answers otherwise. */
   compare(): void {
     this.#compareChunks()
     this.#comparePages()
+    this.#compareHints()
     this.#compareTotals()
     this.#compareSlabs()
   }
@@ -96,14 +104,14 @@ export class Model {
     const map = this.#map
     const places = this.#places.chunks
     const chunks = places.slice(0, -1).map(chunk => this.#chunk(chunk))
-    for (const [index, { entry, annotation, huge }] of chunks.entries()) {
+    for (const [index, { entry, annotation, advice }] of chunks.entries()) {
       const chunk = places[index]!
       for (const at of [chunk, places[index + 1]! - 1]) {
         assert.is(map.entryAt(at), entry, `entry of ${at}`)
         assert.is(map.isMapped(at), (entry & STATE_MASK) === MAPPED, `isMapped of ${at}`)
         assert.is(annotationOf(map.attributesAt(at)), annotation, `annotation of ${at}`)
-        assert.is(map.attributesAt(at) & HUGE, huge, `huge of ${at}`)
-        assert.is(tableOf(map.attributesAt(at)) !== 0, protOf(entry) === MIXED, `page table of ${at}`)
+        if (advice >= 0) assert.is(adviceOf(map.attributesAt(at)), advice, `advice of ${at}`)
+        assert.is(map.pages.find(at) !== 0, protOf(entry) === MIXED, `page table of ${at}`)
       }
       for (const more of [1, 3, 6]) {
         const limitIndex = Math.min(chunks.length, index + more)
@@ -141,12 +149,40 @@ export class Model {
 
   #comparePages(): void {
     const map = this.#map
-    for (const [index, { start, limit, prot }] of this.segments.entries()) {
-      for (const page of [start, limit - 1]) assert.is(map.protectionOfPage(page), prot, `page ${page}`)
+    for (const [index, { start, limit, prot, advice }] of this.segments.entries()) {
+      for (const page of [start, limit - 1]) {
+        assert.is(map.protectionOfPage(page), prot, `protection of page ${page}`)
+        assert.is(map.adviceOfPage(page), advice, `advice of page ${page}`)
+      }
       const few = this.segments.slice(index, index + 5)
       const other = few.findIndex(one => one.prot !== prot)
       const end = other < 0 ? few.at(-1)!.limit : few[other]!.start
       assert.is(map.protectionLimit(start, few.at(-1)!.limit), end, `protection from page ${start}`)
+    }
+  }
+
+  /** Runs are maximal over chunk borders and page tables, and whole ranges and parts of them are visited alike. */
+  #compareHints(): void {
+    const map = this.#map
+    const places = this.#places.chunks
+    for (const [from, to] of [
+      [0, -1],
+      [2, 9],
+      [3, 4],
+    ] as const) {
+      const range = { start: places[from]!, limit: places.at(to)! }
+      if (range.start >= range.limit) continue
+      const told: number[][] = []
+      map.visitHints(range, (...run) => told.push(run))
+      const expected: number[][] = []
+      for (const { start, limit, low, advice, annotation } of this.segments) {
+        const isInside = start >= range.start * map.pagesInChunk && limit <= range.limit * map.pagesInChunk
+        if (!isInside || !hasAttributes(low) || (advice === 0 && annotation === 0)) continue
+        const last = expected.at(-1)
+        if (last?.[1] === start && last[2] === advice && last[3] === annotation) last[1] = limit
+        else expected.push([start, limit, advice, annotation])
+      }
+      assert.equal(told, expected, `hints of ${range.start} to ${range.limit}`)
     }
   }
 
@@ -174,7 +210,10 @@ export class Model {
     }
   }
 
-  /** A slab is a word exactly where it is uniform, and tables are taken exactly where pages differ. */
+  /**
+   * A slab of states is a word exactly where it is uniform; of attributes, where they agree or mean nothing. Tables are taken
+   * exactly where pages differ, attribute units where a slab has one.
+   */
   #compareSlabs(): void {
     const map = this.#map
     const { chunks: places } = this.#places
@@ -184,10 +223,14 @@ export class Model {
       const first = inside.findLast(chunk => chunk <= from)!
       const shown = inside.filter(chunk => chunk >= first)
       const states = new Set(shown.map(chunk => map.entryAt(chunk)))
-      const attributes = new Set(shown.map(chunk => map.attributesAt(chunk)))
       assert.is(this.#layout.stateWords[slab]! >= 0, states.size === 1, `states of slab ${slab}`)
-      assert.is(this.#layout.attributeWords[slab]! >= 0, attributes.size === 1, `attributes of slab ${slab}`)
+      if (states.size === 1 && !hasAttributes([...states][0]!)) {
+        assert.ok(this.#layout.attributeWords[slab]! >= 0, `attributes of slab ${slab}`)
+      }
     }
+    const { attributeUnits, attributeOwners } = this.#layout
+    const owned = attributeOwners.subarray(0, 4).filter(owner => owner !== 0).length
+    assert.ok(owned <= attributeUnits)
     const mixed = places.slice(0, -1).filter(chunk => protOf(map.entryAt(chunk)) === MIXED)
     assert.is(map.pages.available, this.#layout.tableCount - mixed.length)
   }

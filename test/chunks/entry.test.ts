@@ -7,7 +7,7 @@ import * as entry from '../../lib/chunks/entry.js'
 const { UNMAPPED, QUARANTINED, MAPPED, RETIRING, FOREIGN, LENT, SOFT, HUGE } = entry
 const BYTES = Array.from({ length: 256 }, (_, byte) => byte)
 const CODES = [0, 1, 2, 3, 4, MIXED, ANY]
-const MOST_ATTRIBUTES = 2 ** 30 - 1
+const MOST_ATTRIBUTES = 2 ** 19 - 1
 
 test('the fields of a state byte do not overlap and fill it', () => {
   const fields = [entry.STATE_MASK, FOREIGN, LENT, SOFT, entry.PROT_MASK]
@@ -89,21 +89,51 @@ test('a chunk is counted in one category or none', () => {
   )
 })
 
-test('annotation, page table and huge are apart in the attributes', () => {
-  for (const attributes of [0, HUGE, MOST_ATTRIBUTES, 0x2aaaaaaa, 0x15555555]) {
+test('annotation and advice are apart in the attributes', () => {
+  for (const attributes of [
+    0,
+    HUGE,
+    MOST_ATTRIBUTES,
+    0x2aaaaaaa & MOST_ATTRIBUTES,
+    0x15555555 & MOST_ATTRIBUTES,
+  ]) {
     for (const annotation of [0, 1, 2 ** 14 - 1]) {
       const next = entry.withAnnotation(attributes, annotation)
       assert.is(entry.annotationOf(next), annotation)
-      assert.is(entry.tableOf(next), entry.tableOf(attributes))
+      assert.is(entry.adviceOf(next), entry.adviceOf(attributes))
       assert.is(next & HUGE, attributes & HUGE)
     }
-    for (const table of [0, 1, 2 ** 14 - 1]) {
-      const next = entry.withTable(attributes, table)
-      assert.is(entry.tableOf(next), table)
+    for (let advice = 0; advice <= entry.ADVICE_BITS; advice++) {
+      const next = entry.withAdvice(attributes, advice)
+      assert.is(entry.adviceOf(next), advice)
       assert.is(entry.annotationOf(next), entry.annotationOf(attributes))
-      assert.is(next & HUGE, attributes & HUGE)
+      assert.is((next & HUGE) !== 0, (advice & entry.HUGE_PAGE) !== 0)
       assert.ok(next >= 0, 'a negative word would be taken for a slab')
     }
+  }
+})
+
+test('advice and protection are apart in a page’s byte, and fill seven bits of it', () => {
+  const seen = new Set<number>()
+  for (const code of CODES) {
+    for (let advice = 0; advice <= entry.ADVICE_BITS; advice++) {
+      const byte = entry.pageOf(code, advice)
+      assert.is(byte & entry.PAGE_PROT, code)
+      assert.is(byte >> entry.LOG_PAGE_ADVICE, advice)
+      assert.ok(byte < 128)
+      seen.add(byte)
+    }
+  }
+  assert.is(seen.size, CODES.length * 16)
+})
+
+test('all chunks have attributes but Unmapped and foreign ones', () => {
+  for (const byte of BYTES) {
+    const state = byte & entry.STATE_MASK
+    const isForeign = state === MAPPED && (byte & FOREIGN) !== 0
+    assert.is(entry.hasAttributes(byte), state !== UNMAPPED && !isForeign, `${byte}`)
+    // What is being taken away must still be known: it may have to be put back.
+    if (entry.isOwn(byte)) assert.ok(entry.hasAttributes(entry.retire(byte)))
   }
 })
 

@@ -1,9 +1,10 @@
-/** One suite for both planes: state bytes (a unit a slab) and attribute words (four units a slab). */
+/** One suite for both planes: state bytes, whose units are kept, and attribute words, whose units are returned. */
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type TableParts, TwoLevelTable } from '../../lib/chunks/two_level_table.js'
-import { BYTES_IN_UNIT, CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB } from '../../lib/shared_state/layout.js'
+import { KeptUnits, ReturnedUnits, type Units } from '../../lib/chunks/units.js'
+import { CHUNKS_PER_SLAB, LOG_CHUNKS_PER_SLAB } from '../../lib/shared_state/layout.js'
 import * as Word from '../../lib/shared_state/word.js'
 
 const SLAB = CHUNKS_PER_SLAB
@@ -11,40 +12,38 @@ const ALL_BITS = -1
 
 interface Plane {
   readonly name: string
-  readonly unitsPerSlab: number
+  readonly areReturned: boolean
   readonly most: number
   cells(units: number): Uint8Array | Int32Array
 }
 
+interface Parts extends TableParts {
+  readonly header: Int32Array
+}
+
 const PLANES: readonly Plane[] = [
-  { name: 'bytes', unitsPerSlab: 1, most: 255, cells: units => new Uint8Array(units * BYTES_IN_UNIT) },
-  {
-    name: 'words',
-    unitsPerSlab: 4,
-    most: 2 ** 30 - 1,
-    cells: units => new Int32Array((units * BYTES_IN_UNIT) / 4),
-  },
+  { name: 'bytes', areReturned: false, most: 255, cells: units => new Uint8Array(units * SLAB) },
+  { name: 'words', areReturned: true, most: 2 ** 30 - 1, cells: units => new Int32Array(units * SLAB) },
 ]
 
-function partsOf(plane: Plane, chunks: number, mixedSlabs = Math.ceil(chunks / SLAB)): TableParts {
+function partsOf(plane: Plane, chunks: number, count = Math.ceil(chunks / SLAB)): Parts {
   const slabs = Math.ceil(chunks / SLAB)
-  const units = plane.unitsPerSlab * mixedSlabs
-  return {
+  const shared = {
     words: new Int32Array(slabs),
     owners: new Int32Array(slabs),
     witnesses: new Int32Array(slabs),
-    cells: plane.cells(units),
     header: new Int32Array(64),
-    units,
-    unitsPerSlab: plane.unitsPerSlab,
-    chunks,
   }
+  const units: Units = plane.areReturned
+    ? new ReturnedUnits({ ...shared, count, free: new Int32Array(count) })
+    : new KeptUnits({ ...shared, count })
+  return { ...shared, units, cells: plane.cells(count), chunks }
 }
 
 /** The table and an array of all values, changed alike and compared whole. */
 class Pair {
   readonly model: number[]
-  readonly parts: TableParts
+  readonly parts: Parts
   readonly table: TwoLevelTable
 
   constructor(plane: Plane, chunks: number) {
@@ -71,6 +70,7 @@ class Pair {
     for (const [slab, word] of parts.words.entries()) {
       const values = new Set(model.slice(slab * SLAB, (slab + 1) * SLAB))
       assert.is(word >= 0, values.size === 1, `slab ${slab} is a word if and only if it is uniform`)
+      assert.is(table.wordOf(slab), word)
     }
   }
 
@@ -101,7 +101,7 @@ function ranges(chunks: number): fc.Arbitrary<{ start: number; limit: number }> 
 }
 
 for (const plane of PLANES) {
-  const { name, most, unitsPerSlab } = plane
+  const { name, most, areReturned } = plane
   const values = fc.constantFrom(0, 1, 2, most)
 
   for (const chunks of CHUNKS) {
@@ -147,7 +147,7 @@ for (const plane of PLANES) {
     })
   }
 
-  test(`${name}: a slab keeps its units when it is mixed again, and nothing stale shows`, () => {
+  test(`${name}: a slab that is mixed again has a unit again, and nothing stale shows`, () => {
     const pair = new Pair(plane, 2 * SLAB)
     pair.fill(100, 200, most)
     const [word] = pair.parts.words
@@ -160,7 +160,46 @@ for (const plane of PLANES) {
       pair.fill(300, 301, uniform)
       pair.compare()
     }
-    assert.is(pair.parts.header[Word.NextUnit], unitsPerSlab)
+    assert.is(pair.parts.units.available, areReturned ? 2 : 1)
+  })
+
+  test(`${name}: ${areReturned ? 'a unit serves whatever slab comes next' : 'no unit ever serves another slab'}`, () => {
+    const parts = partsOf(plane, 40 * SLAB, areReturned ? 2 : 40)
+    const table = new TwoLevelTable(parts)
+    const units = new Set<number>()
+    for (let round = 0; round < 40; round++) {
+      const start = round * SLAB
+      assert.ok(table.prepare(start + 5, start + 6))
+      table.fill(start + 5, start + 6, most)
+      units.add(~parts.words[round]!)
+      assert.equal(
+        [4, 5, 6, SLAB - 1].map(by => table.get(start + by)),
+        [0, most, 0, 0],
+      )
+      table.fill(start + 5, start + 6, 0)
+      assert.is(parts.words[round], 0)
+      assert.is(table.hasUnit(round), !areReturned)
+    }
+    assert.is(units.size, areReturned ? 1 : 40)
+  })
+
+  test(`${name}: filling whole slabs ${areReturned ? 'returns' : 'keeps'} the units of all of them`, () => {
+    const parts = partsOf(plane, 4 * SLAB + 10)
+    const table = new TwoLevelTable(parts)
+    for (const chunk of [1, SLAB + 1, 3 * SLAB, 4 * SLAB + 9]) {
+      assert.ok(table.prepare(chunk, chunk + 1))
+      table.fill(chunk, chunk + 1, 3)
+    }
+    assert.is(parts.units.available, 1)
+    table.fill(SLAB, 4 * SLAB + 10, 2)
+    assert.is(parts.units.available, areReturned ? 4 : 1)
+    assert.equal(
+      [0, 1, 2, 3, 4].map(slab => parts.words[slab]! < 0),
+      [true, false, false, false, false],
+    )
+    table.fillSlab(0, 7)
+    assert.is(parts.words[0], 7)
+    assert.is(parts.units.available, areReturned ? 5 : 1)
   })
 
   test(`${name}: a unit prepared long before its first fill takes over what the slab then holds`, () => {
@@ -184,7 +223,7 @@ for (const plane of PLANES) {
   test(`${name}: whole slabs need no room, a partial one needs it once`, () => {
     const parts = partsOf(plane, 4 * SLAB + 10, 2)
     const table = new TwoLevelTable(parts)
-    const used = (): number => parts.header[Word.NextUnit]! / unitsPerSlab
+    const used = (): number => 2 - parts.units.available
     assert.ok(table.prepare(0, 4 * SLAB))
     assert.ok(table.prepare(SLAB, 4 * SLAB + 10), 'the last slab is whole at its 10 chunks')
     assert.is(used(), 0)
@@ -208,18 +247,6 @@ for (const plane of PLANES) {
     assert.ok(table.prepare(2 * SLAB, 4 * SLAB))
     assert.ok(table.prepare(0, SLAB + 1))
     assert.is(table.get(5), 2)
-  })
-
-  test(`${name}: after a thread died while taking a unit, the next unit follows the highest owned one`, () => {
-    const parts = partsOf(plane, 4 * SLAB, 4)
-    const table = new TwoLevelTable(parts)
-    assert.is(table.repairPool(0), 0)
-    assert.is(table.repairPool(3), 3)
-    table.prepare(1, SLAB + 1)
-    const next = parts.header[Word.NextUnit]!
-    parts.header[Word.NextUnit] = next - unitsPerSlab
-    assert.is(table.repairPool(0), next)
-    assert.is(table.repairPool(next + 1), next + 1)
   })
 
   test(`${name}: a uniform slab is one look, however many chunks it has`, () => {
@@ -263,17 +290,23 @@ function exploreAll(plane: Plane): void {
   const parts = partsOf(plane, chunks)
   const table = new TwoLevelTable(parts)
   const { words, owners, witnesses, cells, header } = parts
-  type State = readonly [word: number, owner: number, witness: number, unit: number, ...values: number[]]
+  type State = readonly [
+    ...[word: number, owner: number, witness: number, kept: number, taken: number, free: number],
+    ...values: number[],
+  ]
   const save = (model: readonly number[]): State => [
     ...([words[0]!, owners[0]!, witnesses[0]!, header[Word.NextUnit]!] as const),
+    ...([header[Word.NextAttributeUnit]!, header[Word.FreeAttributeUnits]!] as const),
     ...cells.subarray(0, chunks),
     ...model,
   ]
-  const restore = ([word, owner, witness, unit, ...values]: State): number[] => {
+  const restore = ([word, owner, witness, kept, taken, free, ...values]: State): number[] => {
     words[0] = word
     owners[0] = owner
     witnesses[0] = witness
-    header[Word.NextUnit] = unit
+    header[Word.NextUnit] = kept
+    header[Word.NextAttributeUnit] = taken
+    header[Word.FreeAttributeUnits] = free
     cells.set(values.slice(0, chunks))
     return values.slice(chunks)
   }

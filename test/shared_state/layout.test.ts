@@ -1,9 +1,10 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { annotationOf, tableOf, withAnnotation, withTable } from '../../lib/chunks/entry.js'
+import type { MmapperError } from '../../lib/base/errors.js'
+import { annotationOf, withAnnotation } from '../../lib/chunks/entry.js'
 import {
-  BYTES_IN_UNIT,
   CHUNKS_PER_SLAB,
+  FEWEST_STATE_UNITS,
   LOG_CHUNKS_PER_SLAB,
   MOST_ANNOTATIONS,
   MOST_TABLES,
@@ -12,6 +13,7 @@ import {
 } from '../../lib/shared_state/layout.js'
 import * as Num from '../../lib/shared_state/num.js'
 import * as Word from '../../lib/shared_state/word.js'
+import { thrownBy } from '../support/bad_input.js'
 
 const LOG_GRANULARITIES = [16, 21, 22, 29, 30]
 const LOG_SPACES = [32, 33, 40, 47, 48]
@@ -20,7 +22,7 @@ function create(logGranularity: number, logMappableBytes: number): SharedLayout 
   return SharedLayout.create({ logGranularity, logMappableBytes, maxMappedBytes: 2 ** 40 })
 }
 
-/** Every typed array of a layout; the pool is there twice, once by bytes and once by words. */
+/** Every typed array of a layout; states are there twice, by one and by four. */
 function arraysOf(layout: SharedLayout): [string, ArrayBufferView][] {
   return Object.entries(layout).filter((entry): entry is [string, ArrayBufferView] =>
     ArrayBuffer.isView(entry[1]),
@@ -32,7 +34,7 @@ for (const logGranularity of LOG_GRANULARITIES) {
     test(`at 2 ** ${logGranularity} of 2 ** ${logMappableBytes} no array overlaps another`, () => {
       const layout = create(logGranularity, logMappableBytes)
       const arrays = arraysOf(layout)
-        .filter(([name]) => name !== 'poolWords')
+        .filter(([name]) => name !== 'stateFours')
         .sort(([, a], [, b]) => a.byteOffset - b.byteOffset)
       let limit = 0
       for (const [name, array] of arrays) {
@@ -40,8 +42,8 @@ for (const logGranularity of LOG_GRANULARITIES) {
         limit = array.byteOffset + array.byteLength
       }
       assert.ok(limit <= layout.buffer.byteLength)
-      assert.is(layout.pool.byteOffset, layout.poolWords.byteOffset)
-      assert.is(layout.pool.byteLength, layout.poolWords.byteLength)
+      assert.is(layout.stateCells.byteOffset, layout.stateFours.byteOffset)
+      assert.is(layout.stateCells.byteLength, layout.stateFours.byteLength)
     })
 
     test(`at 2 ** ${logGranularity} of 2 ** ${logMappableBytes} every chunk and page has a place`, () => {
@@ -50,23 +52,26 @@ for (const logGranularity of LOG_GRANULARITIES) {
       assert.is(layout.slabs, Math.ceil(chunks / CHUNKS_PER_SLAB))
       assert.is(layout.stateWords.length, layout.slabs)
       assert.is(layout.attributeWitnesses.length, layout.slabs)
-      assert.is(layout.pool.length, layout.units * BYTES_IN_UNIT)
-      assert.ok(layout.units >= 5, 'one slab can be mixed in both tables')
+      assert.is(layout.stateCells.length, layout.stateUnits * CHUNKS_PER_SLAB)
+      assert.ok(layout.stateUnits === layout.slabs || layout.stateUnits >= FEWEST_STATE_UNITS)
+      assert.is(layout.attributeUnits, Math.min(2048, layout.slabs))
+      assert.is(layout.attributeCells.length, layout.attributeUnits * CHUNKS_PER_SLAB)
+      assert.is(layout.freeAttributeUnits.length, layout.attributeUnits)
       assert.is(layout.pagesInChunk, 2 ** logGranularity / 4096)
       assert.ok(layout.tableCount >= 64 && layout.tableCount <= MOST_TABLES)
       assert.is(layout.tables.length, layout.tableCount * layout.pagesInChunk)
-      assert.ok(layout.freeTables.length >= layout.tableCount)
+      assert.is(layout.tableNext.length, layout.tableCount + 1)
+      assert.is(layout.tableChunks.length, layout.tableCount + 1)
     })
   }
 }
 
 test('a slab has a unit’s worth of cells', () => {
   assert.is(2 ** LOG_CHUNKS_PER_SLAB, CHUNKS_PER_SLAB)
-  assert.is(BYTES_IN_UNIT, CHUNKS_PER_SLAB)
+  assert.is(create(22, 48).stateCells.length, create(22, 48).slabs * CHUNKS_PER_SLAB)
 })
 
-test('page table and annotation numbers fit the attribute word', () => {
-  assert.is(tableOf(withTable(0, MOST_TABLES)), MOST_TABLES)
+test('annotation numbers fit the attribute word', () => {
   assert.is(annotationOf(withAnnotation(0, MOST_ANNOTATIONS - 1)), MOST_ANNOTATIONS - 1)
 })
 
@@ -96,6 +101,56 @@ test('a new layout is empty, and knows its options', () => {
   assert.is(layout.threadIds.length, MOST_THREADS)
   for (const name of ['stateWords', 'attributeWords', 'stateOwners', 'threadIds', 'viewThreads'] as const) {
     assert.ok(layout[name].every(word => word === 0))
+  }
+})
+
+/** Runs `body` where the engine makes no buffer above `most` bytes. */
+function whereBuffersEndAt<T>(most: number, body: () => T): T {
+  const real = globalThis.SharedArrayBuffer
+  globalThis.SharedArrayBuffer = new Proxy(real, {
+    construct(target, [bytes]) {
+      if (bytes > most) throw new RangeError('Array buffer allocation failed')
+      return new target(bytes)
+    },
+  })
+  try {
+    return body()
+  } finally {
+    globalThis.SharedArrayBuffer = real
+  }
+}
+
+test('every slab has a state unit where the engine makes so large a buffer, else half as many, and half again', () => {
+  const slabs = 2 ** 19
+  assert.ok([slabs, slabs / 2].includes(create(16, 48).stateUnits), 'some engines end at 4 GiB')
+  assert.is(create(22, 48).stateUnits, 8192)
+  for (const [most, units] of [
+    [2 ** 32, slabs / 2],
+    [2 ** 31, slabs / 4],
+    [2 ** 29, slabs / 16],
+    [180 * 2 ** 20, FEWEST_STATE_UNITS],
+  ] as const) {
+    const layout = whereBuffersEndAt(most, () => create(16, 48))
+    assert.is(layout.stateUnits, units, `${most}`)
+    assert.ok(layout.buffer.byteLength <= most)
+    const opened = SharedLayout.open(layout.buffer)
+    assert.is(opened.stateUnits, units)
+    assert.is(opened.stateCells.byteOffset, layout.stateCells.byteOffset)
+    assert.is(opened.stateCells.byteLength, layout.stateCells.byteLength)
+  }
+})
+
+test('where the engine does not make the least that is needed, it is an error that says how much', () => {
+  for (const [logGranularity, logMappableBytes] of [
+    [16, 48],
+    [22, 32],
+  ] as const) {
+    const error = thrownBy(() =>
+      whereBuffersEndAt(2 ** 20, () => create(logGranularity, logMappableBytes)),
+    ) as MmapperError
+    assert.is(error.code, 'ERR_MMAPPER_EXHAUSTED')
+    assert.match(error.message, /MiB of shared memory.*ulimit -v/)
+    assert.match(String(error.cause), 'allocation failed')
   }
 })
 
@@ -150,6 +205,10 @@ test('memory whose size does not fit its header is refused', () => {
     [Word.LogMappableBytes, 49],
     [Word.LogMappableBytes, 33],
     [Word.LogGranularity, 16],
+    [Word.StateUnits, 0],
+    [Word.StateUnits, -1],
+    [Word.StateUnits, 8191],
+    [Word.StateUnits, 0x7fffffff],
   ] as const) {
     const { buffer, words } = create(22, 48)
     words[word] = value

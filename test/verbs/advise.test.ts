@@ -1,0 +1,107 @@
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ChunkStateMmapper, libcSyscalls, type MemoryAdvice, MmapAnnotation } from '../../lib/index.js'
+import { PLATFORM } from '../../lib/os/libc.js'
+import { PAGES_PER_CHUNK as PAGES } from '../support/support.js'
+
+/** A mapper, and what it tells the kernel by madvise(2): pages from `start` on. */
+function make() {
+  const real = libcSyscalls()
+  const control = { start: 0, errno: 0 }
+  const told: string[] = []
+  const names = new Map(Object.entries(PLATFORM!.advice).map(([name, number]) => [number, name]))
+  const mapper = new ChunkStateMmapper({
+    syscalls: {
+      ...real,
+      madvise(start, bytes, advice) {
+        if (bytes === 0) return real.madvise(start, bytes, advice)
+        if (control.errno !== 0) return control.errno
+        const page = (start - control.start) / 4096
+        told.push(`${names.get(advice)} ${page}–${page + bytes / 4096}`)
+        return real.madvise(start, bytes, advice)
+      },
+    },
+  })
+  const start = mapper.quarantineAddressRangeAnywhere(4 * PAGES, {
+    annotation: MmapAnnotation.misc('secrets'),
+  })
+  control.start = start
+  mapper.ensureMapped(start, 4 * PAGES)
+  const advise = (page: number, limit: number, advice: MemoryAdvice): void =>
+    mapper.advise(start + page * 4096, limit - page, advice)
+  const takeTold = (): string[] => told.splice(0).sort()
+  return { mapper, control, start, advise, takeTold }
+}
+
+test('what was advised is told again when chunks are decommitted, for whole chunks and for pages alike', () => {
+  const { mapper, start, advise, takeTold } = make()
+  advise(0, 2 * PAGES, 'DontDump')
+  advise(PAGES + 4, PAGES + 8, 'DontFork')
+  advise(3 * PAGES - 2, 3 * PAGES + 2, 'NoHugePage')
+  takeTold()
+  const expected = [
+    `DontDump 0–${PAGES + 4}`,
+    `DontDump ${PAGES + 4}–${PAGES + 8}`,
+    `DontDump ${PAGES + 8}–${2 * PAGES}`,
+    `DontFork ${PAGES + 4}–${PAGES + 8}`,
+    `NoHugePage ${3 * PAGES - 2}–${3 * PAGES + 2}`,
+  ].sort()
+  for (let round = 0; round < 2; round++) {
+    mapper.decommit(start, 4 * PAGES)
+    assert.equal(takeTold(), expected)
+    mapper.ensureMapped(start, 4 * PAGES)
+    assert.equal(mapper.audit(), [])
+    takeTold()
+  }
+  mapper.decommit(start, PAGES)
+  assert.equal(takeTold(), [`DontDump 0–${PAGES}`], 'one chunk by itself')
+  mapper[Symbol.dispose]()
+})
+
+test('what is taken back is not told again', () => {
+  const { mapper, start, advise, takeTold } = make()
+  advise(0, PAGES, 'DontDump')
+  advise(2, 9, 'DontFork')
+  advise(4, 5, 'HugePage')
+  advise(4, 5, 'NoHugePage')
+  advise(0, PAGES, 'DoDump')
+  advise(2, 8, 'DoFork')
+  takeTold()
+  mapper.decommit(start, 4 * PAGES)
+  assert.equal(takeTold(), ['DontFork 8–9', 'NoHugePage 4–5'])
+  mapper[Symbol.dispose]()
+})
+
+test('advice that is carried out at once is not told again', () => {
+  const { mapper, start, advise, takeTold } = make()
+  for (const advice of ['DontNeed', 'Cold', 'PopulateRead'] as const) advise(0, 3, advice)
+  takeTold()
+  mapper.decommit(start, PAGES)
+  assert.equal(takeTold(), [])
+  mapper[Symbol.dispose]()
+})
+
+test('what the OS refused is not recorded', () => {
+  const { mapper, control, start, advise, takeTold } = make()
+  control.errno = -12
+  assert.throws(() => advise(0, PAGES, 'DontDump'), /ENOMEM/)
+  control.errno = 0
+  mapper.decommit(start, PAGES)
+  assert.equal(takeTold(), [])
+  mapper[Symbol.dispose]()
+})
+
+test('memory reserved anew where advised memory was knows nothing of that', () => {
+  const { mapper, start, advise, takeTold } = make()
+  advise(0, 4 * PAGES, 'DontDump')
+  advise(3, 4, 'DontFork')
+  mapper.unmap(start, 4 * PAGES)
+  takeTold()
+  mapper.quarantineAddressRange(start, 4 * PAGES)
+  mapper.ensureMapped(start, 4 * PAGES)
+  mapper.decommit(start, 4 * PAGES)
+  assert.equal(takeTold(), [])
+  mapper[Symbol.dispose]()
+})
+
+test.run()
