@@ -26,8 +26,8 @@ function sweep(rounds: number, stackSize: number | undefined): Swept {
     mmapper.ensureMapped(start, 16)
     const turns = new Int32Array(new SharedArrayBuffer(8))
     const worker = new Worker(\`
-      const { workerData } = require('node:worker_threads')
-      import(workerData.url).then(({ ChunkStateMmapper }) => {
+      import('node:worker_threads').then(async ({ workerData }) => {
+        const { ChunkStateMmapper } = await import(workerData.url)
         const mmapper = ChunkStateMmapper.attach(workerData.handle)
         for (; Atomics.load(workerData.turns, 1) === 0; Atomics.add(workerData.turns, 0, 1)) {
           mmapper.decommit(workerData.at, 16)
