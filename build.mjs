@@ -2,6 +2,7 @@
 //   dist/   what is published: one bundle per entry point, koffi external, and declarations by tsc
 //   build/  what is tested: one file per source file (lib, test, examples), so that coverage and stack
 //           traces name true source lines
+// `node build.mjs build` makes the second only, without looking at types: for sources that a tool has changed.
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -26,7 +27,8 @@ const shared = {
   logLevel: 'warning',
 }
 
-for (const folder of ['dist', 'build']) rmSync(folder, { recursive: true, force: true })
+const trees = process.argv[2] === 'build' ? ['build'] : ['dist', 'build']
+for (const folder of trees) rmSync(folder, { recursive: true, force: true })
 
 const published = {
   ...shared,
@@ -50,17 +52,13 @@ const besideLibrary = {
     onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({ path: './index.js', external: true })),
 }
 
-await Promise.all([
-  build({ ...published, entryPoints: ['lib/index.ts'] }),
-  build({ ...published, entryPoints: { cli: 'lib/tool/cli.ts' }, plugins: [besideLibrary] }),
-  build({
-    ...shared,
-    bundle: false,
-    entryPoints: ['lib', 'test', 'examples'].flatMap(sourcesUnder),
-    outdir: 'build',
-    outbase: '.',
-  }),
-])
+await build({
+  ...shared,
+  bundle: false,
+  entryPoints: ['lib', 'test', 'examples'].flatMap(sourcesUnder),
+  outdir: 'build',
+  outbase: '.',
+})
 
 /** Deletes declarations that no entry point reaches: those of the inside. */
 function pruneDeclarations(...entries) {
@@ -76,6 +74,12 @@ function pruneDeclarations(...entries) {
   }
 }
 
-const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin/tsc')
-execFileSync(process.execPath, [tsc, '-p', 'lib'], { stdio: 'inherit' })
-pruneDeclarations('dist/index.d.ts')
+if (trees.includes('dist')) {
+  await Promise.all([
+    build({ ...published, entryPoints: ['lib/index.ts'] }),
+    build({ ...published, entryPoints: { cli: 'lib/tool/cli.ts' }, plugins: [besideLibrary] }),
+  ])
+  const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin/tsc')
+  execFileSync(process.execPath, [tsc, '-p', 'lib'], { stdio: 'inherit' })
+  pruneDeclarations('dist/index.d.ts')
+}
