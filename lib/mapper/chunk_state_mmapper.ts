@@ -157,8 +157,12 @@ export class ChunkStateMmapper implements Mmapper {
   }
 
   ensureMapped(start: Address, pages: number, options?: MapOptions): void {
+    // First what takes a few nanoseconds; options are checked in either case.
+    if (this.#arePagesMapped(start, pages)) {
+      if (options !== undefined) checkMapOptions(options)
+      return
+    }
     const checked = checkMapOptions(options)
-    if (this.#arePagesMapped(start, pages)) return
     const context = this.#live()
     const chunk = this.#geometry.chunkAround(start, pages)
     const range = chunk < 0 ? this.#geometry.chunksAround(start, pages) : { start: chunk, limit: chunk + 1 }
