@@ -9,8 +9,8 @@
  *   they count as annotation 0.
  * - **Room.** A state that differs from the rest of its slab needs a state unit, which every slab has where the engine
  *   allows (`prepareStates` then never fails); attributes that differ from the rest need an attribute unit, which the
- *   slab gives back when its chunks agree again, or are all without meaning. So the first reservation in a slab needs
- *   none, and when units run out, those are taken back whose chunks differ in what means nothing only.
+ *   slab releases when its chunks agree again, or are all without meaning. So the first reservation in a slab needs
+ *   none, and when units run out, those are released whose chunks differ in what means nothing only.
  *
  * Longer than other files: totals can only be trusted if whatever changes a state is in one place.
  */
@@ -163,7 +163,7 @@ export class ChunkStore {
 
   // ── room ──
 
-  /** A transition begins: attribute units prepared before, for calls that were refused, may be taken back. */
+  /** A transition begins: attribute units prepared before, for calls that were refused, may be released. */
   forgetPrepared(): void {
     if (this.#prepared.size > 0) this.#prepared.clear()
   }
@@ -347,7 +347,7 @@ export class ChunkStore {
     this.changeAttributes(range, attributes => withAnnotation(attributes, annotation))
   }
 
-  /** Gives page tables back: of those pages nothing is known until the caller stores what they are. */
+  /** Releases page tables: of those pages nothing is known until the caller stores what they are. */
   releaseTables(range: ChunkRange): void {
     if (!this.pages.areUsed) return
     this.visitRuns(range, PROT_MASK, (run, entry) => {

@@ -13,7 +13,7 @@
  *                    advice | prot
  * ```
  *
- * - state 3, Retiring, reads as Unmapped: `unmap` has retracted the chunk and is about to give it back.
+ * - state 3, Retiring, reads as Unmapped: `unmap` has retracted the chunk and is about to release it.
  *   The other bits keep what it was; `foreign` then says that it was Mapped rather than Quarantined.
  * - prot is what the OS has been told, at every moment at which the lock is free. A Quarantined chunk has
  *   NoAccess, unless it was discarded at the VMA limit or is soft. MIXED: pages differ, in protection or in advice, and

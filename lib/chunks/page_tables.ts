@@ -73,7 +73,7 @@ export class PageTables {
     return table
   }
 
-  /** Takes the chunk's table, if it has one, back. */
+  /** Releases the chunk's table, if it has one. */
   release(chunk: number): void {
     const chain = chainOf(chunk)
     let before = 0

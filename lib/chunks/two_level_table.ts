@@ -147,7 +147,7 @@ export class TwoLevelTable {
   /** One value for all chunks of a slab: needs no unit, and leaves none. */
   fillSlab(slab: number, value: number): void {
     Atomics.store(this.#words, slab, value)
-    this.units.giveBack(slab)
+    this.units.release(slab)
   }
 
   /** Whether `start`…`limit` has all chunks of a slab. */
@@ -173,7 +173,7 @@ export class TwoLevelTable {
     if (first === limit) return
     words.fill(value, first, limit)
     Atomics.store(words, limit - 1, value)
-    for (let slab = first; slab < limit; slab++) if (this.#owners[slab] !== 0) this.units.giveBack(slab)
+    for (let slab = first; slab < limit; slab++) if (this.#owners[slab] !== 0) this.units.release(slab)
   }
 
   #fillPart(slab: number, start: number, limit: number, value: number): void {

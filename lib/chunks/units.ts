@@ -13,7 +13,7 @@
  *   slab's unit nothing but values of that slab. There is a unit for every slab where the engine allows so large a
  *   buffer: nothing is used up.
  * - **Returned** for attributes, which only the lock's holder reads. Units are returned before they are needed again:
- *   a slab that becomes uniform gives its own back at once.
+ *   a slab that becomes uniform releases its own at once.
  *
  * A thread may die between any two stores. `rebuild` makes both agree with the owners again; it needs nothing.
  */
@@ -38,7 +38,7 @@ export interface Units {
   /** Gives a slab that has none its unit; `available` has been asked. */
   take(slab: number): void
   /** The slab's word has replaced its cells. */
-  giveBack(slab: number): void
+  release(slab: number): void
   /** After a thread died while holding the lock. */
   rebuild(): void
 }
@@ -62,7 +62,7 @@ export class KeptUnits implements Units {
     header[Word.NextUnit] = unit + 1
   }
 
-  giveBack(): void {}
+  release(): void {}
 
   rebuild(): void {
     const { header, owners } = this.#parts
@@ -103,7 +103,7 @@ export class ReturnedUnits implements Units {
     }
   }
 
-  giveBack(slab: number): void {
+  release(slab: number): void {
     const { header, free, owners } = this.#parts
     const owner = owners[slab]!
     if (owner === 0) return

@@ -165,7 +165,7 @@ export class SharedHeap {
     try {
       ensureMapped(context, { start: first, limit }, checked)
     } catch (error) {
-      throw this.#cause(this.#givenBack(context, { start: first, limit }, error))
+      throw this.#cause(this.#releasedToEngine(context, { start: first, limit }, error))
     }
   }
 
@@ -324,12 +324,12 @@ export class SharedHeap {
   }
 
   /** `unmap` on the heap's addresses gave pages back to the engine: they are occupied, and no longer the mapper's. */
-  #givenBack(context: Context, range: ChunkRange, cause: unknown): unknown {
+  #releasedToEngine(context: Context, range: ChunkRange, cause: unknown): unknown {
     for (let at = range.start; at < range.limit; ) {
       const end = context.map.runLimit(at, range.limit)
       if (stateName(context.map.entryAt(at)) === MapState.Unmapped) {
         const reason =
-          'its pages were given back to the engine with unmap. Reserve a new heap, and decommit instead'
+          'its pages were released to the engine with unmap. Reserve a new heap, and decommit instead'
         return stateError(context, 'commit', { start: at, limit: end }, MapState.Unmapped, reason)
       }
       at = end

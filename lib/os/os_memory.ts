@@ -122,7 +122,7 @@ export class OsMemory {
     return errno
   }
 
-  /** Keeps the loose piece, which the OS did not take back, to release it later. Taken out of the journal first. */
+  /** Keeps the loose piece, which the OS refused to release, to release it later. Taken out of the journal first. */
   keepLoose(): void {
     const journal = this.#journal
     const piece = { start: journal[Journal.LooseStart]!, bytes: journal[Journal.LooseBytes]! }
@@ -130,12 +130,12 @@ export class OsMemory {
     this.#strays.add(piece)
   }
 
-  /** Keeps a piece that the OS did not take back. */
+  /** Keeps a piece that the OS refused to release. */
   addStray(piece: ByteRange): void {
     this.#strays.add(piece)
   }
 
-  /** Tries again to release what the OS did not take back. */
+  /** Tries again to release what the OS refused to release. */
   sweepStrays(): void {
     this.#strays.sweep((start, bytes) => this.release(start, bytes))
   }

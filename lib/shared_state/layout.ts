@@ -8,7 +8,7 @@
  *   journal     Float64  what the lock's holder is doing                      (journal.ts)
  *   counters    Float64  what stats() counts                                  (counters.ts)
  *   presence    Int32    by thread slot: 1 while it is in a call              (shared_lock.ts)
- *   strays      pieces that the OS did not take back                          (strays.ts)
+ *   strays      pieces that the OS refused to release                          (strays.ts)
  *   threads     who is attached: OS thread id, start time, worker id, generation, number of views
  *   totals      chunks by annotation
  *   heaps       engine-owned ranges and which threads hold their buffer

@@ -25,7 +25,7 @@ export const BYTES_IN_NAME = 80
 /** Of the header: `word.ts` and `num.ts`. */
 export const WORDS = 64
 export const NUMBERS = 32
-/** Pieces that the OS did not take back. */
+/** Pieces that the OS refused to release. */
 export const MOST_STRAYS = 64
 /** A cache line, so that threads do not slow each other down by storing side by side. */
 export const WORDS_PER_PRESENCE = 16

@@ -1,5 +1,5 @@
 /**
- * Pieces of address space that the OS refused to take back, and that no chunk can stand for: the ends of a reservation
+ * Pieces of address space that the OS refused to release, and that no chunk can stand for: the ends of a reservation
  * that was larger than wanted. They are ours for certain; `dispose` and the next reservation try again. Where all
  * entries are taken, a piece is leaked and counted. All under the lock.
  */

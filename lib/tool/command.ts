@@ -77,8 +77,8 @@ function checkLine(
   options: ReadonlySet<string>,
   allowed: string,
 ): void {
-  const strange = [...options].find(option => option !== allowed)
-  if (strange !== undefined) throw new UsageError(`--${strange} is of another command`)
+  const other = [...options].find(option => option !== allowed)
+  if (other !== undefined) throw new UsageError(`--${other} is of another command`)
   if (operands.length < wanted) throw new UsageError('which process? Give its PID')
   if (operands.length > wanted) throw new UsageError(`what is '${operands[wanted]}'?`)
 }

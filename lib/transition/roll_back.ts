@@ -27,13 +27,13 @@ export function attempt(call: () => number): number {
   }
 }
 
-/** How a verb takes one run back. */
+/** How a verb rolls one run back. */
 export interface Undo {
   /** State bits that make a run: chunks that one system call changes. */
   readonly mask: number
-  /** Takes a run back to what the chunk map has: the result of the call. */
+  /** Rolls a run back to what the chunk map has: the result of the call. */
   undo(run: ChunkRange, entry: number): number
-  /** Records a run that was Unmapped, and that the OS did not take back, as what it is now. */
+  /** Records a run that was Unmapped, and that the OS refused to release, as what it is now. */
   keep(run: ChunkRange): void
 }
 
@@ -70,7 +70,7 @@ export function rollBack(context: Context, undo: Undo): ByteRange | undefined {
   return partial
 }
 
-/** Takes one run back; what could not be. */
+/** Rolls one run back; what could not be. */
 function undoRun(
   context: Context,
   { undo, keep }: Undo,

@@ -63,7 +63,7 @@ export function decommit(context: Context, range: ChunkRange): void {
     begin(context, Journal.Decommit, target)
     mark(context, target)
     const refusal = replace(context, target)
-    const failure = refusal && putBack(context, target, refusal)
+    const failure = refusal && rollBack(context, target, refusal)
     end(context)
     if (failure !== undefined) throw failure
   })
@@ -141,7 +141,7 @@ function discardInstead(context: Context, target: ChunkRange, errno: number): Re
 }
 
 /** Everything is again Mapped, as it was; the error to throw. */
-function putBack(context: Context, target: ChunkRange, refusal: Refusal): Error {
+function rollBack(context: Context, target: ChunkRange, refusal: Refusal): Error {
   unmark(context, target)
   const partial = reprotect(context, target) ? undefined : adoptFromOs(context, target)
   const range = context.geometry.byteRange(target)
@@ -202,7 +202,7 @@ function hasViews({ localViews, views, slot }: Context): boolean {
 function chunkRefused(context: Context, range: ChunkRange, errno: number): void {
   const refusal = discardInstead(context, range, errno)
   if (refusal === undefined) return
-  const failure = putBack(context, range, refusal)
+  const failure = rollBack(context, range, refusal)
   end(context)
   throw failure
 }

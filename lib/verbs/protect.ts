@@ -2,7 +2,7 @@
  * Mapped → Mapped with another protection, by OS pages.
  *
  * Across several kernel mappings the call can fail in the middle, with a part changed. The page tables know what
- * every page was, so the part is put back. Pages whose protection the mapper does not know (memory that the user
+ * every page was, so the part is rolled back. Pages whose protection the mapper does not know (memory that the user
  * mapped over a reservation) are looked up first.
  *
  * **Redo.** A call that has succeeded is recorded. Else the pages get the protections again that the chunk map has;
@@ -38,7 +38,7 @@ export function protect(context: Context, start: number, bytes: number, protecti
     begin(context, Journal.Protect, pages.chunks, prot)
     const errno = os.protect(start, bytes, prot)
     journal[Journal.Outcome] = errno
-    const partial = errno < 0 ? putBack(context, pages.chunks) : record(context)
+    const partial = errno < 0 ? restore(context, pages.chunks) : record(context)
     end(context)
     if (errno < 0) {
       throw refused(context, { action: 'protect', syscall: 'mprotect', errno, start, bytes, partial })
@@ -60,7 +60,7 @@ function record({ map, localViews, geometry, layout }: Context): undefined {
 }
 
 /** The pages get the protections again that the chunk map has; asks the OS what holds if it refuses that too. */
-function putBack(context: Context, chunks: ChunkRange): ByteRange | undefined {
+function restore(context: Context, chunks: ChunkRange): ByteRange | undefined {
   return restorePages(context) ? undefined : adoptFromOs(context, chunks)
 }
 

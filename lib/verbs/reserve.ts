@@ -125,17 +125,17 @@ function reserve(context: Context, bytes: number, align: number, attributes: num
   journal[Journal.HeldBase] = found
   if (found < 0) return conclude(context, { errno: found })
   const start = Math.ceil(found / align) * align
-  if (start + bytes > found + total) return conclude(context, giveUp(context) ?? { errno: ELSEWHERE })
+  if (start + bytes > found + total) return conclude(context, releaseAll(context) ?? { errno: ELSEWHERE })
   const range = chunksOf(context, start, bytes)
   if (range.limit <= map.chunks) forgetHeapsOver(context, range)
   if (range.limit > map.chunks || firstUsed(context, range) !== range.limit) {
-    const left = conclude(context, giveUp(context) ?? { start })
+    const left = conclude(context, releaseAll(context) ?? { start })
     return 'errno' in left ? left : searchBelow(context, bytes, align, attributes)
   }
   const refusal = trim(context, start - found, bytes)
   if (refusal !== undefined) return conclude(context, refusal)
   if (!map.hasRoom(range, attributes)) {
-    conclude(context, giveUp(context) ?? { start })
+    conclude(context, releaseAll(context) ?? { start })
     map.prepare(range, attributes)
   }
   journal[Journal.Done] = 1
@@ -160,7 +160,7 @@ function heldOf({ layout: { journal } }: Context): ByteRange {
 function trim(context: Context, from: number, bytes: number): Attempt | undefined {
   const head = from === 0 ? 0 : releaseHead(context, from)
   const errno = head < 0 ? head : releaseTail(context, from + bytes)
-  return errno < 0 ? (giveUp(context) ?? { errno }) : undefined
+  return errno < 0 ? (releaseAll(context) ?? { errno }) : undefined
 }
 
 /** Releases what is held below `from`; 0 or `-errno`. */
@@ -190,7 +190,7 @@ function releaseTail({ os, layout: { journal } }: Context, to: number): number {
  * Releases all that is held. If the OS refuses, its whole chunks are recorded as Quarantined, so that the user can
  * unmap them, and its ends are strays. `partial` is what is left.
  */
-function giveUp(context: Context): Exclude<Attempt, { start: number }> | undefined {
+function releaseAll(context: Context): Exclude<Attempt, { start: number }> | undefined {
   const to = context.layout.journal[Journal.HeldTo]!
   // Once more, since what is beyond the mappable space can only be kept as a stray.
   let errno = releaseHead(context, to)
@@ -208,7 +208,7 @@ function heldChunks(context: Context): ChunkRange {
   }
 }
 
-/** What the OS did not take back: whole chunks stay as Quarantined where the chunk map has them free, the rest as strays. */
+/** What the OS refused to release: whole chunks stay as Quarantined where the chunk map has them free, the rest as strays. */
 function keepHeld(context: Context): ByteRange {
   const { map, geometry, layout } = context
   const { journal } = layout

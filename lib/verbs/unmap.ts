@@ -50,7 +50,7 @@ export function unmapHeld(context: Context, range: ChunkRange): void {
   map.change(range, entry => (isOwn(entry) ? retire(entry) : entry))
   const refusal =
     (segments > 1 ? splitSegments(context, range) : undefined) ?? releaseSegments(context, range)
-  const failure = refusal && putBack(context, range, refusal, segments > 1 ? reprotect : () => true)
+  const failure = refusal && rollBack(context, range, refusal, segments > 1 ? reprotect : () => true)
   if (refusal === undefined) forgetForeign(context, range)
   end(context)
   if (failure !== undefined) throw failure
@@ -120,7 +120,7 @@ function releaseSegment({ os, geometry }: Context, segment: ChunkRange, entry: n
 }
 
 /** What is Retiring is again what it was; the error to throw. */
-function putBack(
+function rollBack(
   context: Context,
   range: ChunkRange,
   { syscall, errno, done }: Refusal,
@@ -159,7 +159,7 @@ export function redoUnmap(context: Context): void {
   }
   const done = journal[Journal.Done]!
   if (done === range.start) {
-    rollBack(context, range)
+    unretireAll(context, range)
     return
   }
   visitSegments(context, { start: range.start, limit: done }, segment => forgetSegment(context, segment))
@@ -168,7 +168,7 @@ export function redoUnmap(context: Context): void {
 }
 
 /** No byte has gone: the chunks are again what they were. */
-function rollBack(context: Context, range: ChunkRange): void {
+function unretireAll(context: Context, range: ChunkRange): void {
   visitSegments(context, range, segment => {
     context.map.change(segment, unretire)
     if (!reprotect(context, segment)) keep(context, segment)

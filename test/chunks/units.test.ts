@@ -24,7 +24,7 @@ test('kept units are taken in order, and for ever', () => {
   for (let n = 0; n < COUNT; n++) {
     assert.is(units.available, COUNT - n)
     units.take(2 * n)
-    units.giveBack()
+    units.release()
     assert.is(shared.owners[2 * n], n + 1)
     assert.is(shared.witnesses[2 * n], FRESH)
   }
@@ -55,7 +55,7 @@ test('returned units are what a plain pool would be, each with one owner', () =>
       const owned = new Set<number>()
       const used = new Set<number>()
       for (const { slab, rebuilt } of steps) {
-        if (owned.delete(slab)) units.giveBack(slab)
+        if (owned.delete(slab)) units.release(slab)
         else if (owned.size < COUNT) {
           units.take(slab)
           owned.add(slab)
@@ -79,7 +79,7 @@ test('returned units are what a plain pool would be, each with one owner', () =>
 
 test('giving back what a slab does not have is nothing', () => {
   const units = new ReturnedUnits(parts())
-  units.giveBack(5)
+  units.release(5)
   assert.is(units.available, COUNT)
 })
 
@@ -88,7 +88,7 @@ test('wherever a thread died in taking or returning, rebuilding frees what nobod
   const units = new ReturnedUnits(shared)
   for (const slab of [1, 2, 3, 4]) units.take(slab)
   shared.words[1] = ~(shared.owners[1]! - 1)
-  units.giveBack(2)
+  units.release(2)
   const unit = shared.owners[3]!
   // Taken from the list, and the list not shortened yet.
   shared.owners[9] = shared.free[shared.header[Word.FreeAttributeUnits]! - 1]! + 1
