@@ -17,7 +17,13 @@ class Arena {
   readonly counter = new SharedArrayBuffer(64)
   readonly numbers = new Float64Array(this.counter)
   readonly table = new ThreadTable(this.layout, OS_THREADS)
-  readonly lock = new SharedLock(this.layout, this.table.attach(), this.table)
+  readonly slot = this.table.attach()
+  readonly lock = new SharedLock(this.layout, this.slot, this.table)
+
+  constructor() {
+    // As in a call, all the time.
+    this.lock.presenceOf(this.slot)[0] = 1
+  }
 
   servant(): Servant {
     return new Servant(new URL('./shared_lock_worker.js', import.meta.url), {
@@ -157,7 +163,6 @@ test('an owner found dead whose slot serves another thread by now is not robbed'
 
 test('a call from inside a call of the same thread is told', () => {
   const { lock, table, layout } = new Arena()
-  lock.presenceOf(0)[0] = 1
   lock.acquire()
   const other = new SharedLock(layout, table.attach(), table)
   assert.throws(
@@ -197,7 +202,6 @@ test('a lock that another thread lost is inherited after a slice, and its releas
 
 test('a lock that the owner still uses is not claimed', async () => {
   const { lock, table, layout } = new Arena()
-  lock.presenceOf(0)[0] = 1
   lock.acquire()
   let looks = 0
   const other = new SharedLock(layout, table.attach(), {
