@@ -18,7 +18,8 @@
  *     ├─ calls made ─┼─ in flight ───┼─ not asked for yet ────────┤
  *                          Outcome: NaN until stored, then 0 or -errno
  * ```
- * Rolling back goes the other way, and lowers Done and Asked after each run.
+ * Rolling back goes the other way, with Asked at Start, and lowers Done after each run. Every step is one store, so
+ * that it can be repeated by whoever comes after one that was broken off.
  *
  * A reservation whose place the OS chooses is held as bytes, not as chunks: it may lie beyond the mappable
  * space. What is held but not kept is being released; one store says so before the call, one that it is done:

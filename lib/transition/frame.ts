@@ -120,18 +120,10 @@ export function leak(context: Context, bytes: number): void {
   context.layout.counters[LEAKED_BYTES]! += bytes
 }
 
-/**
- * What became of the call in flight, once nobody will store it any more: `'done'`, `'refused'` (also: not made), or
- * `'unknown'`. Closes it: Done and Asked agree afterwards.
- */
-export function settleOutcome({ layout: { journal } }: Context): 'done' | 'refused' | 'unknown' | 'none' {
-  const asked = journal[Journal.Asked]!
-  if (asked <= journal[Journal.Done]!) return 'none'
+/** What became of the call in flight, once nobody will store it any more; `'refused'` also if it was not made. */
+export function outcomeOf({ layout: { journal } }: Context): 'done' | 'refused' | 'unknown' | 'none' {
+  if (journal[Journal.Asked]! <= journal[Journal.Done]!) return 'none'
   const outcome = journal[Journal.Outcome]!
-  if (outcome === 0) {
-    journal[Journal.Done] = asked
-    return 'done'
-  }
-  journal[Journal.Asked] = journal[Journal.Done]!
+  if (outcome === 0) return 'done'
   return outcome < 0 || journal[Journal.IsPlain] === 1 ? 'refused' : 'unknown'
 }

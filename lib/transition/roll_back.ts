@@ -9,11 +9,8 @@ import { LEAKED_BYTES } from '../shared_state/counters.js'
 import * as Journal from '../shared_state/journal.js'
 import { adoptFromOs } from './adopt.js'
 import type { Context } from './context.js'
-import { settleOutcome } from './frame.js'
+import { outcomeOf } from './frame.js'
 import { spanning } from './page_runs.js'
-
-/** Any negative outcome. */
-const REFUSED = -1
 
 /** The result of a call, or this where an injected one threw: nobody knows what it has done. */
 export const UNKNOWN = Number.NaN
@@ -52,20 +49,19 @@ export function rollBack(context: Context, undo: Undo): ByteRange | undefined {
   const { journal, counters } = layout
   const inFlight = { start: journal[Journal.Done]!, limit: journal[Journal.Asked]! }
   const entry = map.entryAt(inFlight.start)
-  const outcome = settleOutcome(context)
+  const outcome = outcomeOf(context)
   let partial: ByteRange | undefined
-  if (outcome !== 'done' && outcome !== 'none') {
+  if (outcome === 'done') journal[Journal.Done] = inFlight.limit
+  else if (outcome !== 'none' && (entry & STATE_MASK) !== UNMAPPED) {
     // Quarantined memory is ours, and a refused call may have changed a part of it.
-    if ((entry & STATE_MASK) !== UNMAPPED) partial = undoRun(context, undo, inFlight, entry)
-    else if (outcome === 'unknown') counters[LEAKED_BYTES]! += geometry.bytesOf(inFlight)
-  }
-  journal[Journal.Outcome] = REFUSED
+    partial = undoRun(context, undo, inFlight, entry)
+  } else if (outcome === 'unknown') counters[LEAKED_BYTES]! += geometry.bytesOf(inFlight)
+  // Nothing is in flight from here on: one store after each run says how far it is.
+  journal[Journal.Asked] = journal[Journal.Start]!
   const range = { start: journal[Journal.Start]!, limit: journal[Journal.Done]! }
   for (const { run, entry } of runsOf(context, range, undo.mask).reverse()) {
     partial = spanning(partial, undoRun(context, undo, run, entry))
-    // One store says it: what Asked says beyond Done has been refused.
     journal[Journal.Done] = run.start
-    journal[Journal.Asked] = run.start
   }
   return partial
 }

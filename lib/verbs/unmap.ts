@@ -17,10 +17,11 @@
 import { ANY, NO_ACCESS } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import { FOREIGN, isOwn, LENT, MAPPED, RETIRING, retire, STATE_MASK, unretire } from '../chunks/entry.js'
+import { LEAKED_BYTES } from '../shared_state/counters.js'
 import * as Journal from '../shared_state/journal.js'
 import { adoptFromOs, lookUpUnknown } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
-import { begin, end, leak, settleOutcome, transition } from '../transition/frame.js'
+import { begin, end, leak, outcomeOf, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
 import { hasUnknown, spanning } from '../transition/page_runs.js'
 import { checkViews, refused } from '../transition/refusal.js'
@@ -153,8 +154,11 @@ export function redoUnmap(context: Context): void {
   const range = { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! }
   const inFlight = { start: journal[Journal.Done]!, limit: journal[Journal.Asked]! }
   const isLent = (map.entryAt(inFlight.start) & LENT) !== 0
-  if (settleOutcome(context) === 'unknown' && !isLent) {
-    leak(context, geometry.bytesOf(inFlight))
+  const bytes = geometry.bytesOf(inFlight)
+  const outcome = outcomeOf(context)
+  if (outcome === 'done') journal[Journal.Done] = inFlight.limit
+  if (outcome === 'unknown' && !isLent) {
+    layout.counters[LEAKED_BYTES]! += bytes
     journal[Journal.Done] = inFlight.limit
   }
   const done = journal[Journal.Done]!

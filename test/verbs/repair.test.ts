@@ -44,6 +44,28 @@ async function die(death: Omit<Death, 'flag'>): Promise<'stopped' | 'done'> {
   return flags[0] === 1 ? 'stopped' : 'done'
 }
 
+/** The first repair comes to an end at a store into the journal, as a second death would end it. */
+function breakRepairOff(mmapper: ChunkStateMmapper, stores: number): void {
+  const layout = contextOf(mmapper).layout as { journal: Float64Array }
+  const { journal } = layout
+  let left = stores
+  layout.journal = new Proxy(journal, {
+    get: (fields, index) => Reflect.get(fields, index, fields),
+    set(fields, index, value) {
+      Reflect.set(fields, index, value, fields)
+      if (left-- === 0) throw new Error('broken off')
+      return true
+    },
+  })
+  try {
+    mmapper.stats()
+  } catch (error) {
+    assert.match(String(error), 'broken off')
+  } finally {
+    layout.journal = journal
+  }
+}
+
 /** One death; true if the scenario has so many stores. */
 async function dieOnce(name: string, stores: number): Promise<boolean> {
   const at = `${name}: after store ${stores}`
@@ -57,7 +79,8 @@ async function dieOnce(name: string, stores: number): Promise<boolean> {
   scenario.setUp?.(mmapper, start)
   const before = reservations().length
   const outcome = await die({ handle: mmapper.handle, scenario: name, start, stores })
-  if (outcome === 'stopped') {
+  if (stores % 2 === 1) breakRepairOff(mmapper, stores % 5)
+  else if (outcome === 'stopped') {
     const since = performance.now()
     assert.is(mmapper.stats().recoveries, 1, at)
     assert.ok(performance.now() - since < 1000, `${at}: it took ${performance.now() - since} ms`)
