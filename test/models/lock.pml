@@ -1,260 +1,315 @@
 /*
- * The lock of lib/shared_lock.ts with the intents of lib/core.ts and lib/repair.ts, for Spin.
+ * The lock of lib/shared_state/shared_lock.ts with the intents of lib/transition/frame.ts, for Spin.
  *
- * To run it (Debian: apt-get install spin gcc), from this folder; test/lock_model.test.ts does the first
- * two where Spin is installed:
+ * To run it (Debian: apt-get install spin gcc), from this folder; test/shared_state/lock_model.test.ts runs smaller
+ * ones, and the variants, where Spin is installed:
  *
- *   spin -a lock.pml && gcc -O2 -DSAFETY -DNOCLAIM -DCOLLAPSE -o pan pan.c && ./pan -m300000
- *   spin -DTHREADS=4 -DSLOTS=3 -DDEATHS=1 -DNO_GENERATION -a lock.pml && (the same)
- *   spin -DTHREADS=2 -a lock.pml && gcc -O2 -DNFAIR=4 -DCOLLAPSE -o pan pan.c && ./pan -a -f -m3000000 -N taken
+ *   spin -a lock.pml && gcc -O2 -DSAFETY -DNOCLAIM -DCOLLAPSE -o pan pan.c && ./pan -w26
+ *   spin -DNO_WORD_LOOK -DDEATHS=0 -DBREAKS=0 -a lock.pml && (the same)
  *
- * Modelled: THREADS attachments share SLOTS slots. A thread attaches (in one step here), takes the lock (fast or
- * slow path, contended bit, futex with compare-and-wait, wake-ups of one or of all, time-outs), has priority
- * when its patience ends (at any time), makes a transition (intent, system call, publication), releases in
- * two steps, and detaches. At every step at most DEATHS threads die, heirs among them. An heir repairs, sweeps,
- * and goes on. A futex wait can time out at any moment, as slices do.
+ * Modelled: THREADS attachments, each in its first call, thread 0 with the lock just taken (whoever takes it first is
+ * called so); then COMEBACKS further calls of any of them, by the same attachment or by a new one in the lowest free
+ * slot. A call is presence, the regained lock, fast path or slow path with priority, the look at Claim, a transition
+ * in two halves under an intent, release. Before each step of any thread, at most DEATHS times, it dies; before each
+ * step of a call, at most BREAKS times, an exception ends the call: presence is 0, and the lock kept if it was held,
+ * or released with the intent left. Such a thread comes back or never does. Waiting ends when what a slice looks for
+ * is there, at any moment, so wake-ups are left out: one that is lost costs a slice.
  *
- * Checked: mutual exclusion among the living; one heir at a time; an intent is repaired before the next
- * transition; chunk map and OS agree whenever the lock is free; no deadlock (invalid end states); under weak
- * fairness every thread comes to its end, so a free lock is taken and a dead owner inherited.
+ * Checked: mutual exclusion, and that the word is the owner's, among threads in a call; an intent is repaired before
+ * the next transition; the chunk map and the OS agree whenever the lock is free and no intent left; no deadlock: while
+ * a thread wants the lock, something will give it to one of them, whoever stays away for ever.
  *
- * Results (Spin 6.5.2): 3 threads, 2 deaths: 260,370 states, all seen, no error. Fairness with 2 threads and 2
- * deaths: 27,671 states, all seen, no error. Without generations the lock is stolen from a live owner
- * (assertion inside == 1, 72 steps); with them, 4 threads, 3 slots and 1 death: 70,163,792 states, all seen, no
- * error (207 s, 3.8 GiB). Fairness with 3 threads was not finished.
+ * Results (Spin 6.5.2; all states seen, no error), threads, comebacks, deaths, breaks:
  *
- * Not modelled: slots that are taken over, views, heaps, system calls that fail, weak memory (all Atomics of
- * JavaScript are sequentially consistent).
+ *   3  1  1  1   14,409,181 states   24 s, 1.2 GiB       3  0  2  1      227,934
+ *   3  2  0  0    8,625,461          16 s                3  0  0  2       41,927
+ *   3  1  0  1    2,928,349           5 s                2  2  1  2      481,030
+ *   3  1  1  0    2,695,490           5 s
+ *
+ * Variants, each without one protection; the checker refutes all but the last:
+ *
+ *   NO_GENERATION           a ticket is a slot: the lock is stolen from the next thread in a dead one's slot
+ *   NO_CLAIM_LOOK           who has taken the lock does not look at Claim: stolen by a claimant that looked before
+ *   NO_WORD_LOOK            … looks at Claim but not at the word after it: the claim may be over, the lock stolen
+ *   NO_HEIR_LOOK            … looks at neither if it inherited from the dead: stolen by a claimant of its last call
+ *   NO_RENEW                who lost the lock goes on under its old ticket: stolen by a claimant that looked before
+ *   ABSENT_KEEPS_PRIORITY   a call that was broken off keeps its priority: nobody takes the free lock (deadlock)
+ *   NO_CLAIM_FINALLY        a claim that was broken off stays: nobody takes the next lost lock (deadlock)
+ *   PLAIN_RELEASE           release stores 0: no error, since only an owner releases, and only by a call that has it
+ *
+ * A thread that renews its ticket looks dead to others until it has swapped the new one in. While a claimant does not
+ * get on, two others that each stop there for a slice could take the lock from each other for ever. Nobody is inside
+ * meanwhile; GENERATIONS bounds how far that is followed (7 instead of 4: no error either).
+ *
+ * Not modelled: slots that are taken over, two attachments of one thread, views, heaps, system calls that fail, weak
+ * memory (all Atomics of JavaScript are sequentially consistent).
  */
 #ifndef THREADS
 #define THREADS 3
 #endif
-#ifndef SLOTS
-#define SLOTS 2
+#ifndef COMEBACKS
+#define COMEBACKS 1
 #endif
 #ifndef DEATHS
-#define DEATHS 2
+#define DEATHS 1
 #endif
-#define NONE 255
+#ifndef BREAKS
+#define BREAKS 1
+#endif
+#ifndef GENERATIONS
+#define GENERATIONS 4
+#endif
 
 /* A ticket is (generation, slot); 0 is nobody. */
 #ifdef NO_GENERATION
 #define TICKET(slot) (1 + slot)
 #else
-#define TICKET(slot) (1 + slot + SLOTS * generation[slot])
+#define TICKET(slot) (1 + slot + THREADS * generation[slot])
 #endif
-#define SLOT_OF(ticket) ((ticket - 1) % SLOTS)
+#define SLOT_OF(ticket) ((ticket - 1) % THREADS)
 
+/* The words of the lock. */
 byte lock = 0;            /* ticket of the owner */
 bool contended = false;
-byte prio = 0;        /* ticket */
-byte occupant[SLOTS];     /* thread + 1, or 0 */
-byte generation[SLOTS];
-bool dead[THREADS];
-byte deaths = 0;
+byte prio = 0;            /* ticket */
+byte claim = 0;           /* ticket */
 
-/* Futex queues: who sleeps on which word, and who has been woken. */
-bool sleepsOnLock[THREADS];
-bool sleepsOnPriority[THREADS];
+/* The thread table. */
+bool presence[THREADS];
+byte occupant[THREADS];   /* of a slot: thread + 1, or 0 */
+byte generation[THREADS];
+bool dead[THREADS];
 
 /* What the lock protects. */
 bool intent = false;
-bool os = false;          /* the OS holds the memory */
-bool map = false;         /* the chunk map says so */
-byte inside = 0;          /* live threads that believe to own the lock */
-byte heirs = 0;           /* live ones that have inherited and not repaired yet */
+bool differ = false;      /* the chunk map and the OS */
+byte inside = 0;          /* threads, alive and in a call, that believe to own the lock */
+
+/* What has happened, to bound it. */
+byte comebacks = 0, deaths = 0, breaks = 0;
+bool cut = false;         /* a slot ran through GENERATIONS: the rest of this run is not looked at */
 
 #define ALIVE(slot) (occupant[slot] != 0 && !dead[occupant[slot] - 1])
 #define TICKET_ALIVE(ticket) (TICKET(SLOT_OF(ticket)) == ticket && ALIVE(SLOT_OF(ticket)))
+#define ABSENT(ticket) (!presence[SLOT_OF(ticket)])
 
-/* Dies, or does not: at every place where a thread can be terminated. */
-inline mayDie() {
-  if
-  :: deaths < DEATHS -> atomic { deaths++; dead[me] = true; sleepsOnLock[me] = false; sleepsOnPriority[me] = false;
-       if :: isInside -> inside-- :: else fi;
-       if :: isHeir -> heirs-- :: else fi;
-       isInside = false; isHeir = false;
-       goto died }
-  :: true
-  fi
-}
-
-inline forgetPriority(ticket) {
-  atomic {
-    if
-    :: prio == ticket -> prio = 0;
-       for (other : 0 .. THREADS - 1) { sleepsOnPriority[other] = false }
-    :: else
-    fi;
-    other = 0
-  }
-}
-
-inline wakeOneOnLock() {
-  /* Any one: a futex does not say whom. */
-  if
-  :: sleepsOnLock[0] -> sleepsOnLock[0] = false
-  :: sleepsOnLock[1] -> sleepsOnLock[1] = false
-#if THREADS > 2
-  :: sleepsOnLock[2] -> sleepsOnLock[2] = false
+#ifdef ABSENT_KEEPS_PRIORITY
+#define LEFT(waiter) (!TICKET_ALIVE(waiter))
+#else
+#define LEFT(waiter) (!TICKET_ALIVE(waiter) || ABSENT(waiter))
 #endif
-#if THREADS > 3
-  :: sleepsOnLock[3] -> sleepsOnLock[3] = false
+
+/* Alternatives of every step in a call: the thread dies before it, or an exception has ended the call. */
+#define DIES deaths < DEATHS -> deaths++; dead[me] = true
+#define BREAKS_OFF breaks < BREAKS -> breaks++; presence[slot] = false
+#define OR_FAILS \
+  :: atomic { DIES; goto ended } \
+  :: atomic { BREAKS_OFF; goto idle }
+/* A claimant's `finally` ends the claim. */
+#ifdef NO_CLAIM_FINALLY
+#define OR_CLAIMANT_FAILS OR_FAILS
+#else
+#define OR_CLAIMANT_FAILS \
+  :: atomic { DIES; goto ended } \
+  :: atomic { BREAKS_OFF; claim = 0; goto idle }
 #endif
-  :: else
-  fi
-}
+/* An owner's exception leaves the lock and what it was at, or only the latter: repair failed, release did not. */
+#define OR_OWNER_FAILS \
+  :: atomic { DIES; inside--; goto ended } \
+  :: atomic { BREAKS_OFF; inside--; goto idle } \
+  :: atomic { breaks < BREAKS -> breaks++; goto release }
 
-inline enterAs(heir) {
-  inside++; isInside = true;
-  assert(inside == 1);
-  if :: heir -> heirs++; isHeir = true; assert(heirs == 1) :: else fi
-}
+#define FORGET(ticket) if :: prio == ticket -> prio = 0 :: else fi
 
-/* A transition of two halves, in either direction, and the repair of whatever is left of one. */
-inline repairAndSweep() {
+inline enter() { inside++; seen = 0; assert(inside == 1); assert(lock == ticket) }
+
+/* Two statements, so that the counter may have moved and the thread not know it. */
+inline renew() {
   if
-  :: intent ->
-     mayDie();
-     map = os;            /* the OS is asked what holds */
-     mayDie();
-     intent = false
-  :: else
+  :: cut -> goto ended
+  :: atomic { !cut -> FORGET(ticket); generation[slot]++; cut = (generation[slot] >= GENERATIONS) }
+  OR_FAILS
   fi;
-  assert(map == os);
-  for (other : 0 .. SLOTS - 1) {
-    if
-    :: atomic { occupant[other] != 0 && dead[occupant[other] - 1] -> victim = occupant[other] }
-       mayDie();
-       /* The swap: only if the slot has not been taken over meanwhile. */
-       atomic { if :: occupant[other] == victim -> occupant[other] = 0 :: else fi; victim = 0 }
-    :: else
-    fi
-  }
-  other = 0;
-  atomic { if :: isHeir -> heirs--; isHeir = false :: else fi }
+  if :: ticket = TICKET(slot) OR_FAILS fi
 }
 
 proctype thread(byte me) {
-  byte slot = NONE, ticket = 0, seen = 0, other = 0, victim = 0;
-  bool isInside = false, isHeir = false, wasContended = false;
+  byte slot = me, ticket = TICKET(me), seen = 0;
+  bool mayHold = false, tookContended = false;
 
-  /* Attach: a free slot. With none free the thread ends: the table is full. */
-  atomic {
-    if
-    :: occupant[0] == 0 -> slot = 0
-    :: occupant[0] != 0 && occupant[1] == 0 -> slot = 1
-#if SLOTS > 2
-    :: occupant[0] != 0 && occupant[1] != 0 && occupant[2] == 0 -> slot = 2
-#endif
-    :: else -> goto ended
-    fi;
-    occupant[slot] = me + 1;
-    generation[slot]++;
-    ticket = TICKET(slot)
-  }
-  mayDie();
-
-  /* The fast path. */
+  /* Whoever takes the lock first is called thread 0. */
   if
-  :: atomic { prio == 0 && lock == 0 -> lock = ticket; contended = false; enterAs(false) } goto owner
-  :: true
+  :: me == 0 -> mayHold = true; seen = ticket; goto look
+  :: else -> goto call
   fi;
+
+idle:
+  atomic { seen = 0; tookContended = false }
+end_idle:
+  /* Between calls: for good, or until another one, by this attachment or, if it holds nothing, by a new one. */
+  if
+  :: atomic { comebacks < COMEBACKS -> comebacks++ }
+  :: atomic { comebacks < COMEBACKS && !mayHold -> comebacks++;
+       occupant[slot] = 0;
+       if
+       :: occupant[0] == 0 -> slot = 0
+       :: occupant[0] != 0 && occupant[1] == 0 -> slot = 1
+#if THREADS > 2
+       :: occupant[0] != 0 && occupant[1] != 0 && occupant[2] == 0 -> slot = 2
+#endif
+       fi;
+       occupant[slot] = me + 1; presence[slot] = false; generation[slot]++; ticket = TICKET(slot) }
+  :: atomic { DIES; goto ended }
+  fi;
+
+call:
+  atomic { presence[slot] = true;
+    if
+    :: mayHold -> seen = ticket
+    :: else -> goto fast
+    fi
+  }
+#ifndef NO_RENEW
+  renew();
+#endif
+  if
+  :: atomic { lock == seen -> lock = ticket; contended = true; enter(); goto owner }
+  :: atomic { lock != seen -> goto fast }
+  OR_FAILS
+  fi;
+
+fast:
+  if
+  :: atomic { prio == 0 && lock == 0 -> lock = ticket; contended = false; mayHold = true; seen = ticket; goto look }
+  :: atomic { prio != 0 || lock != 0 -> mayHold = true; seen = 0; goto slow }
+  OR_FAILS
+  fi;
+
+look:
+  /* The word says that the lock is ours. Is a claim under way, or has it been successful already? */
+#ifdef NO_CLAIM_LOOK
+  atomic { enter(); goto owner }
+#else
+  if
+#ifdef NO_WORD_LOOK
+  :: atomic { claim == 0 -> enter(); goto owner }
+#else
+  :: claim == 0 ->
+     if
+     :: atomic { lock == ticket -> enter(); goto owner }
+     :: atomic { lock != ticket -> seen = 0; tookContended = false; goto slow }
+     OR_FAILS
+     fi
+#endif
+  :: claim != 0
+  OR_FAILS
+  fi;
+  renew();
+  if
+  :: atomic { lock == seen && contended == tookContended -> lock = ticket; contended = true; enter(); goto owner }
+  :: atomic { !(lock == seen && contended == tookContended) -> seen = 0; tookContended = false; goto slow }
+  OR_FAILS
+  fi;
+#endif
 
 slow:
-  mayDie();
   if
   :: atomic { lock == 0 && (prio == 0 || prio == ticket) ->
-       lock = ticket; contended = true; enterAs(false) }
-     mayDie();
-     forgetPriority(ticket);
-     goto owner
-  :: atomic { lock == 0 && prio != 0 && prio != ticket ->
-       seen = prio; sleepsOnPriority[me] = true }
-     if
-     :: !sleepsOnPriority[me]
-     :: atomic { sleepsOnPriority[me] = false }       /* time-out */
-        if
-        :: atomic { !TICKET_ALIVE(seen) -> skip } mayDie(); forgetPriority(seen)
-        :: atomic { TICKET_ALIVE(seen) -> skip }
-        fi
-     fi;
-     seen = 0
-  :: atomic { lock != 0 && lock != ticket -> seen = lock; contended = true; sleepsOnLock[me] = true }
-     if
-     :: !sleepsOnLock[me]                              /* woken */
-     :: atomic { sleepsOnLock[me] = false }            /* time-out */
-        if
-        :: atomic { !TICKET_ALIVE(seen) -> skip }
-           /* Any time may pass here. Then the swap. */
-           mayDie();
-           if
-           :: atomic { lock == seen && contended -> lock = ticket; enterAs(true) }
-              mayDie();
-              forgetPriority(ticket);
-              goto owner
-           :: else
-           fi
-        :: atomic { TICKET_ALIVE(seen) -> skip }
-        fi
-     fi;
-     seen = 0
+       lock = ticket; contended = true; tookContended = true; seen = ticket; goto look }
+  :: atomic { lock == 0 && prio != 0 && prio != ticket && LEFT(prio) -> prio = 0; goto slow }
+#ifndef NO_PRIORITY
+  :: atomic { lock != 0 && prio == 0 -> prio = ticket; goto slow }
+#endif
+  :: atomic { lock != 0 && (lock != seen || !contended) -> seen = lock; contended = true; goto slow }
+  :: seen != 0 && !TICKET_ALIVE(seen)
+  :: atomic { seen != 0 && ABSENT(seen) && claim == 0 -> goto claims }
+  :: atomic { seen != 0 && ABSENT(seen) && claim != 0 && !TICKET_ALIVE(claim) -> claim = 0; goto slow }
+  :: cut -> goto ended
+  OR_FAILS
   fi;
-  /* Patience may have ended. */
+
+  /* The owner is dead: any time may pass, then the swap. */
   if
-  :: atomic { prio == 0 -> prio = ticket }
-  :: true
+#ifdef NO_HEIR_LOOK
+  :: atomic { lock == seen && contended -> lock = ticket; enter(); goto owner }
+#else
+  :: atomic { lock == seen && contended -> lock = ticket; tookContended = true; seen = ticket; goto look }
+#endif
+  :: atomic { !(lock == seen && contended) -> seen = 0; goto slow }
+  OR_FAILS
   fi;
-  goto slow;
+
+claims:
+  if
+  :: atomic { claim == 0 -> claim = ticket }
+  :: atomic { claim != 0 -> goto slow }
+  OR_FAILS
+  fi;
+  if
+  :: atomic { !ABSENT(seen) -> seen = 0 }
+  :: ABSENT(seen)
+  OR_CLAIMANT_FAILS
+  fi;
+  if
+  :: atomic { seen != 0 && lock == seen && contended -> lock = ticket; seen = ticket }
+  :: atomic { !(seen != 0 && lock == seen && contended) -> seen = 0 }
+  OR_CLAIMANT_FAILS
+  fi;
+  if
+  :: atomic { claim = 0; if :: seen != 0 -> enter(); goto owner :: else -> goto slow fi }
+  OR_CLAIMANT_FAILS
+  fi;
 
 owner:
-  seen = 0;
-  mayDie();
-  assert(lock == ticket);
+  atomic { tookContended = false; FORGET(ticket) }
   if
-  :: isHeir || intent -> repairAndSweep()
-  :: else
+  :: atomic { intent -> differ = false }
+     if :: intent = false OR_OWNER_FAILS fi
+  :: atomic { !intent -> skip }
+  OR_OWNER_FAILS
   fi;
-  assert(!intent && map == os);
-  intent = true; mayDie();
   if
-  :: map -> map = false; mayDie(); os = false      /* taking away: retract first */
-  :: else -> os = true; mayDie(); map = true       /* giving: publish last */
+  :: atomic {
+       assert(!intent && !differ);
+       for (seen : 0 .. THREADS - 1) {
+         if :: occupant[seen] != 0 && dead[occupant[seen] - 1] -> occupant[seen] = 0 :: else fi
+       }
+       seen = 0;
+       intent = true }
+  OR_OWNER_FAILS
   fi;
-  mayDie();
-  intent = false;
-  mayDie();
-  /* Release: the exchange, then the wake-up. */
-  atomic {
-    assert(lock == ticket);
-    wasContended = contended; lock = 0; contended = false;
-    inside--; isInside = false
-  }
-  mayDie();
-  if
-  :: wasContended -> atomic {
-       if
-       :: prio == 0 -> wakeOneOnLock()
-       :: else -> for (other : 0 .. THREADS - 1) { sleepsOnLock[other] = false }
-       fi;
-       other = 0 }
-  :: else
-  fi;
-  mayDie();
-  /* Detach, by its own swap. */
-  atomic { if :: occupant[slot] == me + 1 -> occupant[slot] = 0 :: else -> assert(false) fi }
-  goto ended;
+  if :: differ = true OR_OWNER_FAILS fi;
+  if :: atomic { differ = false; intent = false } OR_OWNER_FAILS fi;
 
-died: skip;
-ended: skip
+release:
+  if
+  :: atomic {
+       assert(intent || !differ);
+#ifdef PLAIN_RELEASE
+       lock = 0; contended = false;
+#else
+       if :: lock == ticket -> lock = 0; contended = false :: else fi;
+#endif
+       inside-- }
+  :: atomic { DIES; inside--; goto ended }
+  :: atomic { BREAKS_OFF; inside--; goto idle }
+  fi;
+  if
+  :: atomic { mayHold = false; presence[slot] = false; goto idle }
+  OR_FAILS
+  fi;
+
+ended:
+  skip;
+  d_step { slot = 0; ticket = 0; seen = 0; mayHold = false; tookContended = false }
 }
 
 init {
   atomic {
     byte id;
+    for (id : 0 .. THREADS - 1) { occupant[id] = id + 1 }
+    presence[0] = true; lock = TICKET(0);
     for (id : 0 .. THREADS - 1) { run thread(id) }
+    id = 0
   }
 }
-
-/* A lock that is free, with live threads asleep or asking, does not stay so for ever; nor one of the dead. */
-ltl taken { <> [] (_nr_pr == 1) }
