@@ -31,11 +31,13 @@
  *
  * - *Its own next call* finds `mayHold` set, takes a new ticket, and swaps it in for the old one.
  * - *Another thread* that waits a slice in vain for an owner without presence takes `Claim`, looks at presence again,
- *   and swaps. The owner may have begun a call meanwhile: whoever has taken the lock looks at `Claim` afterwards, and
- *   if it is taken changes its ticket in the word before it touches anything. If the claimant's look came first, it
- *   saw presence 0, so the owner's call began after `Claim` was stored, and the owner sees the claim. If the owner's
- *   look at `Claim` came first, its presence was stored before, and the claimant sees it. Either way one of them
- *   knows, and the swap decides.
+ *   and swaps. The owner may have begun a call meanwhile: whoever has taken the lock, be it from the dead, looks at
+ *   `Claim` afterwards, and if it is taken changes its ticket in the word before it touches anything; if it is not,
+ *   looks at the word again. A claimant that saw presence 0 had stored `Claim` before the owner's call began: the owner
+ *   sees the claim, or, if that is over, what it did to the word. A claim stored after the owner's look sees its
+ *   presence. Either way one of them knows, and the swap decides.
+ * - *What a call that was broken off leaves* stops nobody: its claim ends with it (a plain store again), its priority
+ *   is taken from it after a slice, since it has no presence.
  * - Either of the two inherits as if the owner had died. Release swaps too, and does nothing if the lock is another's.
  *
  * `test/models/lock.pml` is this protocol for a model checker.
@@ -101,7 +103,7 @@ export class SharedLock {
     if (
       Atomics.load(words, Word.Priority) === 0 &&
       Atomics.compareExchange(words, Word.Lock, 0, this.#me) === 0 &&
-      (Atomics.load(words, Word.Claim) === 0 || this.#evadeClaim(this.#me))
+      this.#isOurs(this.#me)
     ) {
       return 'clean'
     }
@@ -116,6 +118,14 @@ export class SharedLock {
       Atomics.notify(words, Word.Lock, count)
     }
     this.#mayHold = false
+  }
+
+  /** Of the lock just taken, `held` in the word: false if a claimant who looked at us before our call has taken it. */
+  #isOurs(held: number): boolean {
+    const words = this.#words
+    if (Atomics.load(words, Word.Claim) !== 0) return this.#evadeClaim(held)
+    // The claim may have been made and ended since we took the lock.
+    return (Atomics.load(words, Word.Lock) & OWNER) === this.#me
   }
 
   /** Changes the ticket in the word, so that a claim of the old one fails; false if it has succeeded already. */
@@ -140,7 +150,7 @@ export class SharedLock {
       const held = Atomics.load(words, Word.Lock)
       if (held === 0 && (priority === 0 || priority === this.#me)) {
         if (Atomics.compareExchange(words, Word.Lock, 0, this.#me | CONTENDED) !== 0) continue
-        if (Atomics.load(words, Word.Claim) !== 0 && !this.#evadeClaim(this.#me | CONTENDED)) continue
+        if (!this.#isOurs(this.#me | CONTENDED)) continue
         this.#forget(this.#me)
         return 'clean'
       }
@@ -170,7 +180,9 @@ export class SharedLock {
 
   #waitForPriority(priority: number): void {
     const outcome = Atomics.wait(this.#words, Word.Priority, priority, SLICE_MS)
-    if (outcome === 'timed-out' && !this.#threads.isTicketAlive(priority)) this.#forget(priority)
+    if (outcome !== 'timed-out') return
+    // Absent: its call was broken off. A waiter who was not, and loses it here, takes it again.
+    if (!this.#threads.isTicketAlive(priority) || !this.#isPresent(priority)) this.#forget(priority)
   }
 
   /** Waits a slice for the lock; true if its owner was found dead, or has lost it, and the lock is ours now. */
@@ -186,7 +198,8 @@ export class SharedLock {
       return false
     if (Atomics.wait(words, Word.Lock, contended, SLICE_MS) !== 'timed-out') return false
     if (this.#threads.isTicketAlive(owner)) return !this.#isPresent(owner) && this.#claim(contended)
-    return Atomics.compareExchange(words, Word.Lock, contended, this.#me | CONTENDED) === contended
+    const me = this.#me | CONTENDED
+    return Atomics.compareExchange(words, Word.Lock, contended, me) === contended && this.#isOurs(me)
   }
 
   #isPresent(ticket: number): boolean {
@@ -202,11 +215,16 @@ export class SharedLock {
       if (!this.#threads.isTicketAlive(claimant)) Atomics.compareExchange(words, Word.Claim, claimant, 0)
       return false
     }
-    const isOurs =
-      !this.#isPresent(held & OWNER) &&
-      Atomics.compareExchange(words, Word.Lock, held, this.#me | CONTENDED) === held
-    Atomics.compareExchange(words, Word.Claim, this.#me, 0)
-    return isOurs
+    try {
+      const isOurs =
+        !this.#isPresent(held & OWNER) &&
+        Atomics.compareExchange(words, Word.Lock, held, this.#me | CONTENDED) === held
+      Atomics.compareExchange(words, Word.Claim, this.#me, 0)
+      return isOurs
+    } finally {
+      // Broken off: a plain store needs no stack, and nobody else ends the claim of a thread that lives.
+      if (words[Word.Claim] === this.#me) words[Word.Claim] = 0
+    }
   }
 }
 

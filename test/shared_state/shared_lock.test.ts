@@ -5,6 +5,7 @@ import { ChunkStateMmapper, libcSyscalls } from '../../lib/index.js'
 import { OS_THREADS } from '../../lib/os/threads.js'
 import { SharedLayout } from '../../lib/shared_state/layout.js'
 import { type LockThreads, SharedLock } from '../../lib/shared_state/shared_lock.js'
+import { WORDS_PER_PRESENCE } from '../../lib/shared_state/sizes.js'
 import { ThreadTable } from '../../lib/shared_state/thread_table.js'
 import * as Word from '../../lib/shared_state/word.js'
 import { range, Servant } from '../support/workers.js'
@@ -113,6 +114,7 @@ test('the priority of a dead waiter passes', async () => {
   const waiter = arena.servant()
   await waiter.call('acquire')
   await waiter.call('release')
+  arena.lock.presenceOf(0)[0] = 1
   arena.lock.acquire()
   void waiter.call('acquire')
   await arena.until(() => arena.layout.words[Word.Priority] !== 0)
@@ -253,6 +255,72 @@ test('the claim of a dead thread is cleared', () => {
   assert.is(lock.acquire(), 'orphaned')
   assert.is(words[Word.Claim], 0)
   assert.is(words[Word.Lock]! & ~CONTENDED, ticket(1, 0))
+})
+
+/** Runs `meanwhile` just before the next load of that word by anybody. */
+function beforeLoadOf(array: Int32Array, index: number, meanwhile: () => void): void {
+  const { load } = Atomics
+  Atomics.load = ((from: Int32Array, at: number) => {
+    if (from.buffer === array.buffer && at === index) {
+      Atomics.load = load
+      meanwhile()
+    }
+    return load(from, at)
+  }) as typeof load
+}
+
+test('a claim that was made and ended before the look at it has taken the lock', () => {
+  const thief = ticket(1, 1)
+  let slices = 0
+  const { words, presence, lock } = bare(0, {
+    isTicketAlive() {
+      slices++
+      words[Word.Lock] = 0
+      return true
+    },
+  })
+  presence[WORDS_PER_PRESENCE] = 1
+  beforeLoadOf(words, Word.Claim, () => {
+    words[Word.Lock] = thief | CONTENDED
+  })
+  assert.is(lock.acquire(), 'clean')
+  assert.is(slices, 1, 'it did not wait for the claimant to release')
+})
+
+test('an heir of the dead evades a claim of its own last call', () => {
+  const dead = ticket(1, 1)
+  const { words, lock } = bare(0, { isTicketAlive: asked => asked !== dead })
+  words[Word.Lock] = dead
+  words[Word.Claim] = ticket(1, 2)
+  assert.is(lock.acquire(), 'orphaned')
+  assert.is(words[Word.Lock]! & ~CONTENDED, ticket(2, 0))
+})
+
+test('the priority of a call that was broken off passes', () => {
+  let asked = 0
+  const { words, lock } = bare(0, {
+    isTicketAlive() {
+      if (++asked > 2) throw new Error('it waits for ever')
+      return true
+    },
+  })
+  words[Word.Priority] = ticket(1, 1)
+  assert.is(lock.acquire(), 'clean')
+  assert.is(words[Word.Priority], 0)
+})
+
+test('a claim that is broken off ends', () => {
+  const { words, presence, lock } = bare(0, {})
+  words[Word.Lock] = ticket(1, 1)
+  const slot = WORDS_PER_PRESENCE
+  beforeLoadOf(presence, slot, () => {
+    beforeLoadOf(presence, slot, () => {
+      assert.is(words[Word.Claim], ticket(1, 0))
+      throw new RangeError('Maximum call stack size exceeded')
+    })
+  })
+  assert.throws(() => lock.acquire(), 'Maximum call stack')
+  assert.is(words[Word.Claim], 0)
 })
 
 function threadsOf(table: ThreadTable): LockThreads {
