@@ -173,8 +173,8 @@ export interface Mmapper extends Disposable {
 
   /**
    * The memory itself, any alignment, every chunk Mapped. The same range gives the same buffer. Writing
-   * through a view of memory that is not writable kills the process, as in C. A live view keeps its mapper
-   * from being collected.
+   * through a view of memory that is not writable kills the process, as in C. A live view keeps
+   * the attachment it was made by, even if the mapper object is dropped.
    *
    * Calls that take the memory away (`decommit`, `unmap`, `protect` to NoAccess, dispose) detach the views over
    * it, or refuse with `ViewInUseError` before anything has changed. They refuse where the engine cannot detach

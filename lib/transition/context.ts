@@ -83,11 +83,14 @@ interface Dropped {
   readonly slot: number
   readonly threads: ThreadTable
   readonly lock: SharedLock
+  /** Held from here, so that a view that has escaped keeps its attachment although the program dropped both. */
+  readonly localViews: LocalViews
 }
 
 /** Its slot is free again, and what it held is cleared by the next sweep. */
-const DROPPED = new FinalizationRegistry<Dropped>(({ slot, threads, lock }) => {
+const DROPPED = new FinalizationRegistry<Dropped>(({ slot, threads, lock, localViews }) => {
   if (threads.ticketOf(slot) !== lock.ticket) return
+  localViews.abandon()
   threads.abandon(slot)
   releaseMaps()
 })
@@ -95,8 +98,8 @@ const DROPPED = new FinalizationRegistry<Dropped>(({ slot, threads, lock }) => {
 /** Lets `contextOf` find the context of a public mapper object. */
 export function registerContext(mmapper: object, context: Context): void {
   CONTEXTS.set(mmapper, context)
-  const { slot, threads, lock } = context
-  DROPPED.register(context, { slot, threads, lock }, context)
+  const { slot, threads, lock, localViews } = context
+  DROPPED.register(context, { slot, threads, lock, localViews }, context)
 }
 
 /** The context of a mapper; throws for anything else, and after its disposal. */

@@ -62,17 +62,25 @@ function tripsWire(buffer: ArrayBuffer): boolean {
     return false
   } catch (error) {
     if (error === TRIPPED) return true
-    if (getPrototypeOf(error as object) === rangeErrors) throw error
+    if (isEndOfStack(error)) throw error
     return false
   }
 }
 
-/** Detaches a view without copying or freeing; false if the engine refuses. */
+function isEndOfStack(error: unknown): boolean {
+  return getPrototypeOf(error as object) === rangeErrors
+}
+
+/**
+ * Detaches a view without copying or freeing; false if the engine refuses. Throws at the end of the stack only: the
+ * call is then repaired where there is more of it, views included.
+ */
 export function detach(view: ArrayBuffer): boolean {
   if (transfer === undefined) return false
   try {
     apply(transfer, view, [0])
-  } catch {
+  } catch (error) {
+    if (isEndOfStack(error)) throw error
     return false
   }
   return true

@@ -12,11 +12,11 @@
  *
  * **Live.** Held weakly: when the program drops a view, its entry goes too. But a new WeakRef keeps its target alive
  * until the current job ends, so that a loop of views and releases would hold them all; so a view is held itself until
- * its job has ended, and weakly from then on if it still lives. A live view keeps its mapper: were that collected,
- * nothing would say any more that the view is there.
+ * its job has ended, and weakly from then on if it still lives. A live view keeps its attachment: were that collected,
+ * its slot would be freed, and nothing would say any more that the view is there.
  *
  * **Escaped.** The program took the memory into another buffer (`view.transfer()`, a transfer to a worker), which nobody
- * can see or detach. So the entry stays, with the view and the mapper, until the program releases it. An escape is
+ * can see or detach. So the entry stays, with the view and the attachment, until the program releases it. An escape is
  * seen when its job ends, and whenever the view is asked for or its memory is to be taken; a view that was transferred in
  * a later job and then dropped is collected unseen.
  */
@@ -42,10 +42,8 @@ interface Entry extends ByteRange {
 }
 
 const { queueMicrotask } = globalThis
-/** The mappers of live views. */
+/** The attachments of views, kept as long as the views are. */
 const OWNERS = new WeakMap<ArrayBuffer, object>()
-/** Escaped views, with their mappers. */
-const ESCAPED = new Map<ArrayBuffer, object | undefined>()
 
 function viewOf({ view, ref }: Entry): ArrayBuffer | undefined {
   return view ?? ref?.deref()
@@ -172,7 +170,6 @@ export class LocalViews {
   /** Whether the program detached a view itself. */
   #hasEscaped(entry: Entry, view: ArrayBuffer): boolean {
     if (entry.state === State.Live && isDetached(view)) {
-      ESCAPED.set(view, this.#owner?.deref())
       entry.view = view
       entry.state = State.Escaped
       this.#fresh.delete(entry)
@@ -189,16 +186,16 @@ export class LocalViews {
     }
     if (entry.ref !== undefined) this.#dropped.unregister(entry)
     const view = viewOf(entry)
-    if (view !== undefined) {
-      OWNERS.delete(view)
-      ESCAPED.delete(view)
-    }
+    if (view !== undefined) OWNERS.delete(view)
     this.#fresh.delete(entry)
     this.#entries.remove(entry)
     entry.view = undefined
   }
 
-  /** Lets go of everything, when the slot is about to be another thread's. What the table holds is cleared by the caller. */
+  /**
+   * Lets go of everything when the slot is about to be another attachment's: a view that is found collected only now
+   * must not remove an entry of that. What the table holds is cleared by who sweeps.
+   */
   abandon(): void {
     for (const entry of this.#entries.over({ start: 0, bytes: Number.MAX_SAFE_INTEGER })) {
       entry.index = -1

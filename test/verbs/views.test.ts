@@ -590,43 +590,46 @@ testDetaching(test, import.meta.url, 'an escape is remembered although the view 
   assert.is(printed, 'ERR_VIEW_IN_USE true 9')
 })
 
+/** `decommit` from another attachment than the one that made the view, of which only that is left. */
 const OWNER = `${TOUCHING}
-  const make = range => {
-    const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
-    const start = mmapper.quarantineAddressRangeAnywhere(16)
-    mmapper.ensureMapped(start, 16)
-    const view = mmapper.view(start, 65536)
-    return { ref: new WeakRef(mmapper), bytes: new Uint8Array(view), view }
+  const make = () => ChunkStateMmapper.attach(mmapper.handle).view(${WINDOW}, 65536)
+  const decommit = () => {
+    try { mmapper.decommit(${WINDOW}, 16) } catch (error) { return error.code }
+    return 'done'
   }
 `
 
-test('a live view keeps its mapper, and no longer than that', () => {
+test('a live view keeps its attachment, and no longer than that', () => {
   const printed = child(
     `${OWNER}
-    let { ref, bytes } = make()
+    let bytes = new Uint8Array(make())
     await collect()
-    const isKept = ref.deref() !== undefined
+    const before = decommit()
     bytes[0] = 1
     bytes = undefined
-    for (let i = 0; i < 20 && ref.deref() !== undefined; i++) await collect()
-    console.log(isKept, ref.deref() === undefined)`,
+    let after
+    for (let i = 0; i < 20 && after !== 'done'; i++) {
+      await collect()
+      after = decommit()
+    }
+    console.log(before, after)`,
     '--expose-gc',
   )
-  assert.is(printed, 'true true')
+  assert.is(printed, 'ERR_VIEW_IN_USE done')
 })
 
-testDetaching(test, import.meta.url, 'a view that escaped keeps its mapper', () => {
+testDetaching(test, import.meta.url, 'a view that escaped keeps its attachment', () => {
   const printed = child(
     `${OWNER}
-    const escape = () => { const { ref, view } = make(); return { ref, copy: view.transfer() } }
-    const { ref, copy } = escape()
-    await collect()
-    await collect()
+    const copy = make().transfer()
+    for (let i = 0; i < 5; i++) await collect()
+    const code = decommit()
     new Uint8Array(copy)[0] = 1
-    console.log(ref.deref() !== undefined)`,
+    console.log(code)
+    process.exit()`,
     '--expose-gc',
   )
-  assert.is(printed, 'true')
+  assert.is(printed, 'ERR_VIEW_IN_USE')
 })
 
 test('more views than there is room for are an error, after which there is room again', () => {
