@@ -3,10 +3,13 @@ import * as Journal from '../../lib/shared_state/journal.js'
 import { SharedLayout } from '../../lib/shared_state/layout.js'
 import * as Word from '../../lib/shared_state/word.js'
 
-type Field = Exclude<keyof typeof Journal, 'FIELDS'>
+export type JournalField = Exclude<keyof typeof Journal, 'FIELDS'>
 
 /** Stores fields of the journal, and gives the lock to a thread that is dead. */
-export function breakOff(memory: SharedArrayBuffer, fields: Partial<Record<Field, number>>): SharedLayout {
+export function breakOff(
+  memory: SharedArrayBuffer,
+  fields: Partial<Record<JournalField, number>>,
+): SharedLayout {
   const layout = SharedLayout.open(memory)!
   const indices: Record<string, number> = { ...Journal }
   for (const [field, value] of Object.entries(fields)) layout.journal[indices[field]!] = value

@@ -1,0 +1,253 @@
+/**
+ * Each verb's redo, in every state of the journal that a dead thread can leave, without threads: `redo_states.ts`. A
+ * stranger's mappings stay, what is ours is known or given back, and what nobody can know is counted.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { FOREIGN, protOf, QUARANTINED, retire, withState } from '../../lib/chunks/entry.js'
+import { ChunkStateMmapper, libcSyscalls } from '../../lib/index.js'
+import * as Journal from '../../lib/shared_state/journal.js'
+import { contextOf } from '../../lib/transition/context.js'
+import { breakOff } from '../support/broken_off.js'
+import { CHUNK, ERRNO, faultySyscalls, PAGES, WINDOW } from '../support/os_tools.js'
+import { checkAccounting } from '../support/recount.js'
+import { osPermissions } from '../support/support.js'
+import { type Look, STATES, type State } from './redo_states.js'
+
+const libc = libcSyscalls()
+const FIRST = WINDOW / CHUNK
+const SMALL = { logGranularity: 16, logMappableBytes: 42 }
+const MOST_CHUNKS = 16
+const at = (chunk: number): number => WINDOW + chunk * CHUNK
+const PROTS: Readonly<Record<string, number>> = { n: 0, r: 1, w: 3 }
+const LETTERS: Readonly<Record<string, string>> = { '': '-', '---p': 'n', 'r--p': 'r', 'rw-p': 'w' }
+const FIXED_ANONYMOUS = 0x32
+
+function osOf(chunks: number): string {
+  return Array.from({ length: chunks }, (_, chunk) =>
+    osPermissions(at(chunk), CHUNK)
+      .map(({ permissions }) => LETTERS[permissions])
+      .join(),
+  ).join('')
+}
+
+function mapOf(mmapper: ChunkStateMmapper, chunks: number): string {
+  const letters = Array.from({ length: chunks }, (_, chunk) => mmapper.stateAt(at(chunk))[0]!)
+  for (const { start, bytes, foreign } of mmapper.runs()) {
+    for (let address = start; foreign && address < start + bytes; address += CHUNK) {
+      letters[(address - WINDOW) / CHUNK] = 'F'
+    }
+  }
+  return letters.join('')
+}
+
+/** Chunk map and OS as the letters say. */
+function arrange(mmapper: ChunkStateMmapper, { map, os }: Look): void {
+  for (const [chunk, letter] of [...map].entries()) {
+    if ('Qq'.includes(letter)) mmapper.quarantineAddressRange(at(chunk), PAGES)
+    if ('MDR'.includes(letter)) mmapper.ensureMapped(at(chunk), PAGES)
+    if (letter === 'F') mmapper.markAsMapped(at(chunk), CHUNK)
+    const range = { start: FIRST + chunk, limit: FIRST + chunk + 1 }
+    const { map: cells } = contextOf(mmapper)
+    if ('Rq'.includes(letter)) cells.change(range, retire)
+    if (letter === 'D') {
+      cells.change(range, entry => withState(entry, QUARANTINED, protOf(entry)) | FOREIGN)
+    }
+  }
+  for (const [chunk, letter] of [...os].entries()) {
+    if (letter === '-') libc.munmap(at(chunk), CHUNK)
+    else libc.mmap(at(chunk), CHUNK, PROTS[letter]!, FIXED_ANONYMOUS, -1, 0)
+  }
+}
+
+function repairs(mmapper: ChunkStateMmapper, { intent, before, after, leakedChunks }: State): void {
+  const chunks = before.map.length
+  arrange(mmapper, before)
+  breakOff(mmapper.handle.memory, { LooseBytes: 0, ...intent })
+  assert.equal(mmapper.audit(), [])
+  assert.is(mapOf(mmapper, chunks), after.map)
+  assert.is(osOf(chunks), after.os)
+  assert.is(mmapper.stats().leakedBytes, (leakedChunks ?? 0) * CHUNK)
+  assert.is(mmapper.stats().recoveries, 1)
+  checkAccounting(mmapper, 'after repair')
+  mmapper[Symbol.dispose]()
+  const left = [...after.os]
+    .map((letter, chunk) => ('QM'.includes(after.map[chunk]!) ? '-' : letter))
+    .join('')
+  assert.is(osOf(chunks), left, 'what is left when the mapper is disposed')
+}
+
+test.before.each(() => {
+  // What an earlier test has left: strangers, and what was leaked.
+  libc.munmap(WINDOW, MOST_CHUNKS * CHUNK)
+})
+
+for (const state of STATES) {
+  test(`${state.name}: repaired from the journal alone`, () => {
+    repairs(new ChunkStateMmapper(SMALL), state)
+  })
+}
+
+const PLACE = {
+  Kind: Journal.EnsureMapped,
+  Start: FIRST + 8,
+  Limit: FIRST + 9,
+  Done: FIRST + 8,
+  Asked: FIRST + 8,
+}
+const LOOSE = { ...PLACE, LooseStart: at(1), LooseBytes: CHUNK }
+
+test('a loose piece is released if only the C library was called', () => {
+  const state = { name: '', before: { map: 'UUU', os: 'nnn' }, after: { map: 'UUU', os: 'n-n' } }
+  repairs(new ChunkStateMmapper(SMALL), { ...state, intent: { ...LOOSE, IsPlain: 1 } })
+})
+
+test('a loose piece is leaked, and counted once, if an injected call was being made', () => {
+  const state = {
+    name: '',
+    before: { map: 'UUU', os: 'nnn' },
+    after: { map: 'UUU', os: 'nnn' },
+    leakedChunks: 1,
+  }
+  repairs(new ChunkStateMmapper(SMALL), { ...state, intent: { ...LOOSE, IsPlain: 0 } })
+})
+
+test('a loose piece that the OS does not release is released by dispose, and nothing beside it', () => {
+  const { syscalls, fault } = faultySyscalls()
+  const mmapper = new ChunkStateMmapper({ ...SMALL, syscalls })
+  arrange(mmapper, { map: 'UUU', os: 'nnn' })
+  breakOff(mmapper.handle.memory, { ...LOOSE, IsPlain: 1 })
+  Object.assign(fault, { at: 1, forever: true, errno: ERRNO.ENOMEM })
+  assert.equal(mmapper.audit(), [])
+  assert.is(osOf(3), 'nnn')
+  Object.assign(fault, { forever: false, at: Number.POSITIVE_INFINITY })
+  assert.is(mmapper.stats().leakedBytes, 0)
+  mmapper[Symbol.dispose]()
+  assert.is(osOf(3), 'n-n')
+})
+
+/** What a refusal of everything during repair makes of a state, and what dispose leaves then. */
+function refusedAll(look: Look, intent: State['intent'], run: (mmapper: ChunkStateMmapper) => void): string {
+  const { syscalls, fault, reset } = faultySyscalls()
+  const mmapper = new ChunkStateMmapper({ ...SMALL, syscalls })
+  arrange(mmapper, look)
+  breakOff(mmapper.handle.memory, { LooseBytes: 0, IsPlain: 1, ...intent })
+  reset()
+  Object.assign(fault, { at: 1, forever: true, errno: ERRNO.EPERM })
+  assert.equal(mmapper.audit(), [])
+  assert.is(mmapper.stats().recoveries, 1)
+  checkAccounting(mmapper, 'after repair')
+  reset()
+  run(mmapper)
+  assert.is(mmapper.stats().leakedBytes, 0)
+  mmapper[Symbol.dispose]()
+  return osOf(look.os.length)
+}
+
+const OVER = (chunks: number) => ({ Start: FIRST, Limit: FIRST + chunks, Done: FIRST, Asked: FIRST })
+
+test('a decommit that the OS refuses to the heir leaves chunks that are zeros when mapped again', () => {
+  const intent = { ...OVER(2), Kind: Journal.Decommit, Asked: FIRST + 2 }
+  const left = refusedAll({ map: 'DD', os: 'ww' }, intent, mmapper => {
+    assert.is(mapOf(mmapper, 2), 'QQ')
+    libc.mprotect(at(0), 2 * CHUNK, 3)
+    const word = new ChunkStateMmapper(SMALL)
+    word.markAsMapped(at(0), CHUNK)
+    new Uint8Array(word.view(at(0), CHUNK))[7] = 1
+    mmapper.ensureMapped(at(0), 2 * PAGES)
+    assert.is(new Uint8Array(mmapper.view(at(0), CHUNK))[7], 0)
+    assert.equal(mmapper.audit(), [])
+    word.releaseViews(at(0), PAGES)
+    word.unmap(at(0), PAGES)
+    mmapper.releaseViews(at(0), PAGES)
+  })
+  assert.is(left, '--')
+})
+
+test('segments whose release the OS refuses to the heir are what they were, with protections not known', () => {
+  const intent = { ...OVER(3), Kind: Journal.Unmap, Done: FIRST + 1, Asked: FIRST + 1, Outcome: 0 }
+  const left = refusedAll({ map: 'RFR', os: 'nwn' }, intent, mmapper => {
+    assert.is(mapOf(mmapper, 3), 'UUM')
+    mmapper.protect(at(2), PAGES, 'ReadWrite')
+    assert.equal(mmapper.audit(), [])
+  })
+  assert.is(left, 'nw-')
+})
+
+test('an unmap of which nothing was done, with protections that the heir cannot restore, leaves all known', () => {
+  const intent = { ...OVER(3), Kind: Journal.Unmap, Outcome: 0 }
+  const left = refusedAll({ map: 'RFq', os: 'nwn' }, intent, mmapper => {
+    assert.is(mapOf(mmapper, 3), 'MFQ')
+    mmapper.protect(at(0), PAGES, 'ReadWrite')
+    assert.equal(mmapper.audit(), [])
+  })
+  assert.is(left, '-w-')
+})
+
+test('protections that the heir cannot restore are not known, and can be set', () => {
+  const pages = { StartPage: FIRST * PAGES, LimitPage: (FIRST + 2) * PAGES }
+  const intent = { ...OVER(2), ...pages, Kind: Journal.Protect, Protection: 1, Outcome: Number.NaN }
+  const left = refusedAll({ map: 'MM', os: 'rw' }, intent, mmapper => {
+    mmapper.protect(at(0), 2 * PAGES, 'ReadWrite')
+    assert.equal(mmapper.audit(), [])
+    assert.is(osOf(2), 'ww')
+  })
+  assert.is(left, '--')
+})
+
+test('a reservation that the heir cannot release stays Quarantined in whole chunks, its ends are strays', () => {
+  const ends = { HeldBase: at(0) + 4096, HeldFrom: 4096, HeldTo: 4 * CHUNK - 8192, KeepFrom: 4096 }
+  const intent = {
+    ...ends,
+    KeepTo: ends.HeldTo,
+    Kind: Journal.Reserve,
+    Start: 0,
+    Limit: 1,
+    Done: 0,
+    Asked: 0,
+  }
+  const left = refusedAll({ map: 'UUUU', os: 'nnnn' }, intent, mmapper => {
+    assert.is(mapOf(mmapper, 4), 'UQQU')
+    // The next reservation releases the ends, and not a page more.
+    mmapper.unmap(mmapper.quarantineAddressRangeAnywhere(PAGES), PAGES)
+    const pieces = osPermissions(at(0), 4 * CHUNK).map(({ permissions, bytes }) => [
+      permissions,
+      bytes / 4096,
+    ])
+    assert.equal(pieces, [
+      ['---p', 2],
+      ['', PAGES - 2],
+      ['---p', 2 * PAGES],
+      ['', PAGES - 1],
+      ['---p', 1],
+    ])
+  })
+  assert.is(left, 'n,----,n')
+})
+
+test('mapped and reserved runs that the heir cannot release are recorded as what they are', () => {
+  for (const [kind, letter, kept] of [
+    [Journal.EnsureMapped, 'w', 'MFU'],
+    [Journal.Quarantine, 'n', 'QFU'],
+  ] as const) {
+    const intent = { ...OVER(3), Kind: kind, Protection: 2, Attributes: 0, Done: FIRST + 1, Asked: FIRST + 1 }
+    const left = refusedAll({ map: 'UFU', os: `${letter}w${letter}` }, { ...intent, Outcome: 0 }, mmapper => {
+      assert.is(mapOf(mmapper, 3), kept)
+    })
+    assert.is(left, `-w${letter}`)
+  }
+})
+
+test('a heap whose buffer nobody was given is forgotten, and the OS is left alone', () => {
+  const mmapper = new ChunkStateMmapper(SMALL)
+  const { heaps, slot } = contextOf(mmapper)
+  heaps.add(slot, { start: FIRST, limit: FIRST + 2 }, { protection: 2, attributes: 0 })
+  libc.mmap(at(0), 2 * CHUNK, 0, FIXED_ANONYMOUS, -1, 0)
+  breakOff(mmapper.handle.memory, { ...OVER(2), Kind: Journal.Lend, IsPlain: 1 })
+  assert.equal(mmapper.audit(), [])
+  assert.is(heaps.limit, 0)
+  assert.is(osOf(2), 'nn')
+  mmapper[Symbol.dispose]()
+})
+
+test.run()
