@@ -13,6 +13,7 @@
  *   totals      chunks by annotation
  *   heaps       engine-owned ranges and which threads hold their buffer
  *   views       live ArrayBuffers over the memory, of all threads
+ *   images      what was loaded from which file, and descriptors of these
  *   annotations names, 80 bytes each
  *   level 1     a word per slab, for states and for attributes
  *   pool        second-level slabs of both, 8 KiB units
@@ -35,6 +36,8 @@ import {
   LOG_CHUNKS_PER_SLAB,
   MOST_ANNOTATIONS,
   MOST_HEAPS,
+  MOST_IMAGE_FILES,
+  MOST_IMAGE_RANGES,
   MOST_STRAYS,
   MOST_TABLES,
   MOST_THREADS,
@@ -50,7 +53,7 @@ export * from './sizes.js'
 
 const MAGIC = 0x6d6d6170
 /** Raised whenever a part changes its place, size or meaning. */
-const LAYOUT_VERSION = 2
+const LAYOUT_VERSION = 4
 const LOG_BYTES_IN_PAGE = 12
 
 export interface LayoutOptions {
@@ -97,6 +100,14 @@ export class SharedLayout {
   /** Thread slot + 1 by view; 0 where free. */
   readonly viewThreads: Int32Array
   readonly viewRanges: Float64Array
+  /** Start and limit page by loaded range; limit 0 where free. */
+  readonly imageStarts: Float64Array
+  readonly imageLimits: Float64Array
+  readonly imageDeltas: Float64Array
+  readonly imageFiles: Int32Array
+  readonly imageProts: Int32Array
+  readonly fileDescriptors: Int32Array
+  readonly fileKeys: Float64Array
   /** Chunks by category and annotation. */
   readonly annotationTotals: Float64Array
   readonly annotationGenerations: Int32Array
@@ -147,6 +158,8 @@ export class SharedLayout {
     const heaps = place(40 * MOST_HEAPS)
     const viewThreads = place(4 * MOST_VIEWS)
     const viewRanges = place(16 * MOST_VIEWS)
+    const images = place(32 * MOST_IMAGE_RANGES)
+    const imageFiles = place(28 * MOST_IMAGE_FILES)
     const generations = place(4 * MOST_ANNOTATIONS)
     const names = place(BYTES_IN_NAME * MOST_ANNOTATIONS)
     const level1 = place(24 * this.slabs)
@@ -177,6 +190,13 @@ export class SharedLayout {
     this.heapOptions = new Int32Array(memory, heaps + 32 * MOST_HEAPS, 2 * MOST_HEAPS)
     this.viewThreads = new Int32Array(memory, viewThreads, MOST_VIEWS)
     this.viewRanges = new Float64Array(memory, viewRanges, 2 * MOST_VIEWS)
+    this.imageStarts = new Float64Array(memory, images, MOST_IMAGE_RANGES)
+    this.imageLimits = new Float64Array(memory, images + 8 * MOST_IMAGE_RANGES, MOST_IMAGE_RANGES)
+    this.imageDeltas = new Float64Array(memory, images + 16 * MOST_IMAGE_RANGES, MOST_IMAGE_RANGES)
+    this.imageFiles = new Int32Array(memory, images + 24 * MOST_IMAGE_RANGES, MOST_IMAGE_RANGES)
+    this.imageProts = new Int32Array(memory, images + 28 * MOST_IMAGE_RANGES, MOST_IMAGE_RANGES)
+    this.fileKeys = new Float64Array(memory, imageFiles, 3 * MOST_IMAGE_FILES)
+    this.fileDescriptors = new Int32Array(memory, imageFiles + 24 * MOST_IMAGE_FILES, MOST_IMAGE_FILES)
     this.annotationTotals = new Float64Array(memory, totals, 3 * MOST_ANNOTATIONS)
     this.annotationGenerations = new Int32Array(memory, generations, MOST_ANNOTATIONS)
     this.annotationNames = new Uint8Array(memory, names, BYTES_IN_NAME * MOST_ANNOTATIONS)

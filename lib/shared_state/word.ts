@@ -24,3 +24,6 @@ export const Lock = 16
 export const Priority = 32
 /** 0, or the ticket of a waiter who is about to take a lock that its owner has lost. */
 export const Claim = 33
+/** Entries of the image table, and of its files, in use: one more than the last. */
+export const ImageLimit = 48
+export const ImageFileLimit = 49

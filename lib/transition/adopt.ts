@@ -11,6 +11,7 @@ import type { ByteRange, ChunkRange } from '../base/range.js'
 import { isOwn, MAPPED, protOf, QUARANTINED, STATE_MASK, withProt } from '../chunks/entry.js'
 import { mappingsWithin, type OsMapping, readMaps } from '../os/maps.js'
 import type { Context } from './context.js'
+import { forgetGone } from './loaded.js'
 import { changedPages, detachUnreachable, pageRuns } from './page_runs.js'
 
 /** Returns what the chunk map had otherwise, if anything. */
@@ -25,6 +26,7 @@ export function adoptFromOs(context: Context, range: ChunkRange): ByteRange | un
     if (isOwn(entry)) adoptRun(context, { start: at, limit: end }, entry, mappings)
     at = end
   }
+  forgetGone(context, range)
   detachUnreachable(context, range)
   return changedPages(context, before, pageRuns(context, range))
 }
