@@ -9,6 +9,7 @@ import { protectionOf } from '../base/policy.js'
 import { ANY, MIXED } from '../base/protections.js'
 import { isOwn, MAPPED, protOf, STATE_MASK, stateName } from '../chunks/entry.js'
 import { type OsMapping, visitMaps } from '../os/maps.js'
+import { type LoadedRange, NO_FILE } from '../shared_state/image_table.js'
 import type { Context } from '../transition/context.js'
 import type { Discrepancy } from './mmapper.js'
 
@@ -18,6 +19,8 @@ interface Piece {
   readonly limit: number
   readonly entry: number
   readonly prot: number
+  /** Loaded from a file. */
+  readonly isFile: boolean
 }
 
 /** Every range of own memory that the OS has otherwise. Foreign and Unmapped chunks are nobody's business. */
@@ -41,19 +44,40 @@ function cannotAudit(failure: string): MmapperError {
       )
 }
 
-function* ownPieces({ map, geometry }: Context): Generator<Piece, undefined> {
+function* ownPieces({ map, geometry, images }: Context): Generator<Piece, undefined> {
   const bytesInPage = geometry.bytesInChunk / map.pagesInChunk
+  const files = new LoadedPages(images.isEmpty ? [] : images.over(0, map.chunks * map.pagesInChunk))
   for (let at = 0; at < map.chunks; ) {
     const end = map.uniformLimit(at, map.chunks)
     const entry = map.entryAt(at)
     const limit = end * map.pagesInChunk
     for (let page = at * map.pagesInChunk; isOwn(entry) && page < limit; ) {
       // Pages of one run agree, but for those of a mixed chunk.
-      const next = protOf(entry) === MIXED ? map.protectionLimit(page, limit) : limit
-      yield { start: page * bytesInPage, limit: next * bytesInPage, entry, prot: map.protectionOfPage(page) }
+      const alike = protOf(entry) === MIXED ? map.protectionLimit(page, limit) : limit
+      const { isFile, limit: next } = files.from(page, alike)
+      const prot = map.protectionOfPage(page)
+      yield { start: page * bytesInPage, limit: next * bytesInPage, entry, prot, isFile }
       page = next
     }
     at = end
+  }
+}
+
+/** Loaded ranges by page, asked in ascending order. */
+class LoadedPages {
+  readonly #ranges: readonly LoadedRange[]
+  #index = 0
+
+  constructor(ranges: readonly LoadedRange[]) {
+    this.#ranges = ranges.filter(({ file }) => file !== NO_FILE)
+  }
+
+  /** Whether the pages from `page` on are loaded from a file, and to where that is so; at most to `limit`. */
+  from(page: number, limit: number): { readonly isFile: boolean; readonly limit: number } {
+    while (this.#index < this.#ranges.length && this.#ranges[this.#index]!.limit <= page) this.#index++
+    const next = this.#ranges[this.#index]
+    const isFile = next !== undefined && next.start <= page
+    return { isFile, limit: Math.min(limit, (isFile ? next.limit : next?.start) ?? limit) }
   }
 }
 
@@ -97,15 +121,16 @@ class Audit {
     // What the user mapped over a reservation is his; a discarded Quarantined chunk may be accessible or not.
     const isAsSaid =
       piece.prot === ANY
-        ? mapping.anonymous || (piece.entry & STATE_MASK) === MAPPED
-        : mapping.anonymous && mapping.prot === piece.prot
+        ? mapping.anonymous !== piece.isFile || (piece.entry & STATE_MASK) === MAPPED
+        : mapping.anonymous !== piece.isFile && mapping.prot === piece.prot
     const name = isAsSaid || mapping.name === '' ? '' : ` ${mapping.name}`
     if (isAsSaid) this.#at = limit
     else this.#differs(piece, limit, `${mapping.permissions}${name}`)
   }
 
-  #differs({ entry, prot }: Piece, limit: number, actual: string): void {
-    const expected = prot >= MIXED ? 'some mapping' : `${protectionOf(prot)}, private anonymous`
+  #differs({ entry, prot, isFile }: Piece, limit: number, actual: string): void {
+    const backing = isFile ? 'a file, copy-on-write' : 'private anonymous'
+    const expected = prot >= MIXED ? 'some mapping' : `${protectionOf(prot)}, ${backing}`
     this.#found.push({ start: this.#at, bytes: limit - this.#at, state: stateName(entry), expected, actual })
     this.#at = limit
   }

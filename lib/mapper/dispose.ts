@@ -8,6 +8,8 @@ import { releaseMaps } from '../os/maps_file.js'
 import * as Word from '../shared_state/word.js'
 import type { Context } from '../transition/context.js'
 import { transition } from '../transition/frame.js'
+import { prepareToClose } from '../transition/loaded.js'
+import { closePageScan } from '../transition/page_scan.js'
 import { checkViews } from '../transition/refusal.js'
 import { clearSlot, sweepDeadThreads } from '../transition/sweep.js'
 import { endHeap } from '../verbs/lend.js'
@@ -16,9 +18,11 @@ import { unmapHeld } from '../verbs/unmap.js'
 export function dispose(context: Context): void {
   const { words } = context.layout
   if (words[Word.Disposed] !== 0) {
+    closePageScan(context)
     releaseMaps()
     return
   }
+  prepareToClose(context)
   transition(context, () => {
     sweepDeadThreads(context)
     const others = othersOf(context)
@@ -33,6 +37,7 @@ export function dispose(context: Context): void {
   })
   context.isOver = true
   context.threads.detach(context.slot)
+  closePageScan(context)
   releaseMaps()
 }
 

@@ -72,6 +72,8 @@ export interface MmapperStats extends MappedTotals {
   readonly recoveries: number
   /** Times that `decommit` could only discard content (at the VMA limit), keeping the commit charge. */
   readonly discards: number
+  /** Bytes of Mapped memory that were loaded from images, changed pages included; whole OS pages. */
+  readonly imageBytes: number
   /**
    * Bytes of which nobody can know whether the OS mapped or released them, since an injected system call threw. They
    * are never claimed and never unmapped. 0 with the C library's own calls.

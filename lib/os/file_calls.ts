@@ -112,6 +112,11 @@ function bindFiles(): FileCalls {
 
 let bound: FileCalls | undefined
 
+/** The real ones if this thread has bound them: for whoever holds the lock. */
+export function boundFileCalls(): FileCalls | undefined {
+  return bound
+}
+
 /** The real ones, bound once a thread. */
 export function fileCalls(): FileCalls {
   bound ??= bindFiles()

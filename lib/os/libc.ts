@@ -170,6 +170,10 @@ export const SYSCALL_NAMES = [
   'madvise',
   'prctl',
   'mincore',
+  'mremap',
+  'pread',
+  'pwrite',
+  'ioctl',
 ] as const satisfies readonly SyscallName[]
 
 /** The real system calls, as a fresh object to wrap or to count. */

@@ -9,6 +9,8 @@
  *    │ └──── release ────────────────────────────┘ ▲────── decommit ────────┘ │
  *    └────── release ─────────────────────────────────────────────────────────┘
  *   an engine's buffer ──── decommit ──► reserved, committed ──── restore ──► as the engine made it
+ *   nobody's ──── mapFile ──► committed, a file's content ──── moveOver ──► the same, over reserved or committed pages
+ *   reserved, committed ──── loadAt, zeroAt ──► committed, a file's content or zeros
  * ```
  *
  * Why these calls:
@@ -19,20 +21,35 @@
  *   that want of memory is ENOMEM now and not the OOM killer later; a failing one leaves the mapping.
  * - **decommit** replaces by `mmap(MAP_FIXED, PROT_NONE)`: the only call that returns the charge as well. Linux
  *   checks all it can refuse (map count, limits, splits) before it takes the old mapping away.
- * - **restore** maps with `MAP_NORESERVE`, as engines map their buffers.
+ * - **restore** maps with `MAP_NORESERVE`, as engines map their buffers; so do **mapFile** and **loadAt** for pages of theirs.
+ * - **mapFile** maps elsewhere all that can be refused, so that **moveOver** (mremap) of one mapping, which needs neither
+ *   memory nor charge, has next to nothing to be refused for: what lay there stays until it is sure to be replaced.
+ *   **loadAt** and **zeroAt** replace directly: where there is no mremap, and in repair.
  * - **names** need kernel support that only a call can show: the first one with a good name is the probe.
  *
- * Sources: mmap(2), munmap(2), mprotect(2), madvise(2), prctl(2), mincore(2); mm/mmap.c of Linux.
+ * Sources: mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), prctl(2), mincore(2); mm/mmap.c of Linux.
  */
 import type { MemoryAdvice } from '../base/policy.js'
 import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
 import { BYTES_IN_PAGE, type ByteRange } from '../base/range.js'
-import { MADVISE, MINCORE, MMAP, MPROTECT, MUNMAP, PRCTL } from '../shared_state/counters.js'
+import {
+  IOCTL,
+  MADVISE,
+  MINCORE,
+  MMAP,
+  MPROTECT,
+  MREMAP,
+  MUNMAP,
+  PRCTL,
+  PREAD,
+  PWRITE,
+} from '../shared_state/counters.js'
 import * as Journal from '../shared_state/journal.js'
 import type { SharedLayout } from '../shared_state/layout.js'
 import { Strays } from '../shared_state/strays.js'
 import * as Word from '../shared_state/word.js'
 import { PLATFORM, SYSCALL_NAMES, type Syscalls, unsupportedPlatform } from './libc.js'
+import type { ScanCalls } from './pagemap.js'
 import type { PlatformConstants } from './platform/constants.js'
 
 /** System calls made, by name. */
@@ -50,6 +67,16 @@ export function osPageSize(syscalls: Syscalls): number {
   throw new RangeError(
     `sysconf(_SC_PAGESIZE) gave ${size}, which is no page size. Check the injected syscalls`,
   )
+}
+
+/** Whose the pages are to which a file is loaded: an engine's are never charged. */
+export type Owner = 'own' | 'lent'
+
+/** A part of a file. */
+export interface FilePart {
+  readonly fd: number
+  /** Of its first byte: whole OS pages. */
+  readonly offset: number
 }
 
 /** @internal See the head of this file. */
@@ -167,6 +194,60 @@ export class OsMemory {
     const flags = this.#anonymous | MAP_FIXED | MAP_NORESERVE
     const result = this.syscalls.mmap(start, bytes, this.#prots[READ_WRITE]!, flags, -1, 0)
     return Math.min(result, 0)
+  }
+
+  /** nobody's → committed where the OS likes, with the content of a file, copy-on-write: the address. */
+  mapFile(bytes: number, prot: number, { fd, offset }: FilePart, owner: Owner): number {
+    this.#counters[MMAP]!++
+    return this.syscalls.mmap(0, bytes, this.#prots[prot]!, this.#privateFlags(owner), fd, offset)
+  }
+
+  /** Whether `moveOver` works here. */
+  get canMove(): boolean {
+    return this.platform.MREMAP_MAYMOVE !== 0
+  }
+
+  /** committed elsewhere → over reserved, committed. One mapping, which is nobody's where it was. */
+  moveOver(from: number, bytes: number, start: number): number {
+    this.#counters[MREMAP]!++
+    const { MREMAP_MAYMOVE, MREMAP_FIXED } = this.platform
+    const result = this.syscalls.mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, start)
+    return Math.min(result, 0)
+  }
+
+  /** reserved, committed → committed, with the content of a file, copy-on-write. */
+  loadAt(start: number, bytes: number, prot: number, { fd, offset }: FilePart, owner: Owner): number {
+    this.#counters[MMAP]!++
+    const flags = this.#privateFlags(owner) | this.platform.MAP_FIXED
+    return Math.min(this.syscalls.mmap(start, bytes, this.#prots[prot]!, flags, fd, offset), 0)
+  }
+
+  /** reserved, committed → committed, zeros. */
+  zeroAt(start: number, bytes: number, prot: number, owner: Owner): number {
+    this.#counters[MMAP]!++
+    const flags = this.#privateFlags(owner) | this.#anonymous | this.platform.MAP_FIXED
+    return Math.min(this.syscalls.mmap(start, bytes, this.#prots[prot]!, flags, -1, 0), 0)
+  }
+
+  #privateFlags(owner: Owner): number {
+    const { MAP_PRIVATE, MAP_NORESERVE } = this.platform
+    return owner === 'lent' ? MAP_PRIVATE | MAP_NORESERVE : MAP_PRIVATE
+  }
+
+  /** What scanning and copying pages asks of the OS, counted. */
+  readonly pageCalls: ScanCalls = {
+    ioctl: (fd, request, address) => {
+      this.#counters[IOCTL]!++
+      return this.syscalls.ioctl(fd, request, address)
+    },
+    pread: (fd, address, length, offset) => {
+      this.#counters[PREAD]!++
+      return this.syscalls.pread(fd, address, length, offset)
+    },
+    pwrite: (fd, address, length, offset) => {
+      this.#counters[PWRITE]!++
+      return this.syscalls.pwrite(fd, address, length, offset)
+    },
   }
 
   /** committed → committed with the protection of a code below `MIXED`. */

@@ -92,12 +92,12 @@ export class PageMap {
     if (this.#way === Way.Compare || this.#fd >= 0) return 0
     const fd = this.#files.open(PAGEMAP, 'r')
     if (fd < 0) return fd
-    this.#fd = fd
     const identity = this.#files.identify(fd)
     if (typeof identity !== 'object') {
-      this.close()
+      this.#files.close(fd)
       return identity
     }
+    this.#fd = fd
     this.#identity = identity
     return 0
   }
@@ -116,7 +116,7 @@ export class PageMap {
 
   /** Closes the descriptor; a later `visit` opens it again. */
   close(): void {
-    if (this.#fd >= 0) this.#files.close(this.#fd)
+    if (this.#fd >= 0 && !this.#isLost()) this.#files.close(this.#fd)
     this.#fd = -1
   }
 

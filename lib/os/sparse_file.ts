@@ -84,16 +84,17 @@ export function writeCallersBytes(files: FileCalls, fd: number, bytes: Uint8Arra
   return 0
 }
 
-/** What to copy: `bytes` from `offset` of one file to the beginning of another, which is as long already. */
+/** What to copy: `bytes` from `offset` of one file to `toOffset` (default its beginning) of another that has only holes there. */
 export interface CopyRequest {
   readonly from: number
   readonly offset: number
   readonly bytes: number
   readonly to: number
+  readonly toOffset?: number
 }
 
 /** Copies content; holes and pages of zeros stay holes. `-ENXIO` if the file ends before. */
-export function copySparse(files: FileCalls, { from, offset, bytes, to }: CopyRequest): number {
+export function copySparse(files: FileCalls, { from, offset, bytes, to, toOffset = 0 }: CopyRequest): number {
   const scratch = new Uint8Array(Math.min(bytes, BYTES_IN_PIECE))
   const address = addressOf(scratch)
   return visitData(files, from, offset, offset + bytes, (start, limit) => {
@@ -101,13 +102,53 @@ export function copySparse(files: FileCalls, { from, offset, bytes, to }: CopyRe
       const piece = scratch.subarray(0, Math.min(limit - at, BYTES_IN_PIECE))
       const read = readFully(files, from, address, piece.length, at)
       if (read < 0) return read
-      const written = visitPages(piece, at - offset, 'content', (low, high) =>
-        writeFully(files, to, address + low, high - low, at - offset + low),
+      const target = at - offset + toOffset
+      const written = visitPages(piece, target, 'content', (low, high) =>
+        writeFully(files, to, address + low, high - low, target + low),
       )
       if (written < 0) return written
     }
     return 0
   })
+}
+
+/**
+ * Memory that is written to files which have only holes there: by the kernel, so that what cannot be read is EFAULT; then it
+ * is read from the file again, and pages of zeros are taken out.
+ */
+export class MemoryWriter {
+  readonly #files: FileCalls
+  readonly #calls: Pick<FileCalls, 'pread' | 'pwrite'>
+  readonly #fd: number
+  readonly #scratch = new Uint8Array(BYTES_IN_PIECE)
+  readonly #address = addressOf(this.#scratch)
+
+  constructor(files: FileCalls, calls: Pick<FileCalls, 'pread' | 'pwrite'>, fd: number) {
+    this.#files = files
+    this.#calls = calls
+    this.#fd = fd
+  }
+
+  write(address: number, bytes: number, offset: number): number {
+    for (let done = 0; done < bytes; done += BYTES_IN_PIECE) {
+      const length = Math.min(bytes - done, BYTES_IN_PIECE)
+      const result = this.#writePiece(address + done, length, offset + done)
+      if (result < 0) return result
+    }
+    return 0
+  }
+
+  #writePiece(address: number, bytes: number, offset: number): number {
+    const written = writeFully(this.#calls, this.#fd, address, bytes, offset)
+    if (written < 0) return written
+    const read = readFully(this.#calls, this.#fd, this.#address, bytes, offset)
+    if (read < 0) return read
+    const { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } = PLATFORM!
+    visitPages(this.#scratch.subarray(0, bytes), offset, 'zeros', (from, to) =>
+      this.#files.fallocate(this.#fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset + from, to - from),
+    )
+    return 0
+  }
 }
 
 /** Bytes with content from `start` to `limit`, or `-errno`. */

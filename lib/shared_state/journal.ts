@@ -28,6 +28,7 @@
  *   HeldBase + HeldFrom      + KeepFrom                  + KeepTo      + HeldTo
  *            ├─ being released ─┼─────────── kept ──────────┼─ being released ─┤
  * ```
+ * A load holds what it has mapped elsewhere in the same way; the part before KeepFrom is being moved to its place.
  * What came to lie where nobody asked for it (on kernels that take an exact address for a hint) is the loose piece.
  *
  * This file imports nothing: then esbuild writes the numbers where they are used; see `chunks/entry_bits.ts`.
@@ -59,6 +60,11 @@ export const HeldFrom = 14
 export const HeldTo = 15
 export const KeepFrom = 16
 export const KeepTo = 17
+/** Of a load: its file and what to add to addresses there (`image_table.ts`), where the file's part ends, and the protection around. */
+export const File = 18
+export const Delta = 19
+export const MiddlePage = 20
+export const Around = 21
 export const FIELDS = 24
 
 /** Intents. */
@@ -71,3 +77,5 @@ export const Unmap = 5
 export const Protect = 6
 export const Mark = 7
 export const Lend = 8
+export const Load = 9
+export const Reset = 10

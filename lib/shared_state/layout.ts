@@ -13,6 +13,7 @@
  *   totals      chunks by annotation
  *   heaps       engine-owned ranges and which threads hold their buffer
  *   views       live ArrayBuffers over the memory, of all threads
+ *   images      what was loaded from which file, and descriptors of these
  *   annotations names, 80 bytes each, in chains by hash
  *   level 1     a word per slab, for states and for attributes
  *   attributes  cells of slabs whose chunks have different attributes, 32 KiB units, returned
@@ -45,6 +46,8 @@ import {
   MOST_ANNOTATIONS,
   MOST_ATTRIBUTE_UNITS,
   MOST_HEAPS,
+  MOST_IMAGE_FILES,
+  MOST_IMAGE_RANGES,
   MOST_STRAYS,
   MOST_TABLES,
   MOST_THREADS,
@@ -59,7 +62,7 @@ export * from './sizes.js'
 
 const MAGIC = 0x6d6d6170
 /** Raised whenever a part changes its place, size or meaning. */
-const LAYOUT_VERSION = 3
+const LAYOUT_VERSION = 4
 const LOG_BYTES_IN_PAGE = 12
 
 export interface LayoutOptions {
@@ -118,6 +121,8 @@ function placesOf(shape: Shape) {
     heaps: place(40 * MOST_HEAPS),
     viewThreads: place(4 * MOST_VIEWS),
     viewRanges: place(16 * MOST_VIEWS),
+    images: place(32 * MOST_IMAGE_RANGES),
+    imageFiles: place(28 * MOST_IMAGE_FILES),
     generations: place(4 * MOST_ANNOTATIONS),
     names: place(BYTES_IN_NAME * MOST_ANNOTATIONS),
     annotationChains: place(4 * 2 ** LOG_CHAINS),
@@ -163,6 +168,14 @@ export class SharedLayout {
   /** Thread slot + 1 by view; 0 where free. */
   readonly viewThreads: Int32Array
   readonly viewRanges: Float64Array
+  /** Start and limit page by loaded range; limit 0 where free. */
+  readonly imageStarts: Float64Array
+  readonly imageLimits: Float64Array
+  readonly imageDeltas: Float64Array
+  readonly imageFiles: Int32Array
+  readonly imageProts: Int32Array
+  readonly fileDescriptors: Int32Array
+  readonly fileKeys: Float64Array
   /** Chunks by category and annotation. */
   readonly annotationTotals: Float64Array
   readonly annotationGenerations: Int32Array
@@ -225,6 +238,13 @@ export class SharedLayout {
     this.heapOptions = new Int32Array(memory, at.heaps + 32 * MOST_HEAPS, 2 * MOST_HEAPS)
     this.viewThreads = new Int32Array(memory, at.viewThreads, MOST_VIEWS)
     this.viewRanges = new Float64Array(memory, at.viewRanges, 2 * MOST_VIEWS)
+    this.imageStarts = new Float64Array(memory, at.images, MOST_IMAGE_RANGES)
+    this.imageLimits = new Float64Array(memory, at.images + 8 * MOST_IMAGE_RANGES, MOST_IMAGE_RANGES)
+    this.imageDeltas = new Float64Array(memory, at.images + 16 * MOST_IMAGE_RANGES, MOST_IMAGE_RANGES)
+    this.imageFiles = new Int32Array(memory, at.images + 24 * MOST_IMAGE_RANGES, MOST_IMAGE_RANGES)
+    this.imageProts = new Int32Array(memory, at.images + 28 * MOST_IMAGE_RANGES, MOST_IMAGE_RANGES)
+    this.fileKeys = new Float64Array(memory, at.imageFiles, 3 * MOST_IMAGE_FILES)
+    this.fileDescriptors = new Int32Array(memory, at.imageFiles + 24 * MOST_IMAGE_FILES, MOST_IMAGE_FILES)
     this.annotationTotals = new Float64Array(memory, at.totals, 3 * MOST_ANNOTATIONS)
     this.annotationGenerations = new Int32Array(memory, at.generations, MOST_ANNOTATIONS)
     this.annotationNames = new Uint8Array(memory, at.names, BYTES_IN_NAME * MOST_ANNOTATIONS)

@@ -17,6 +17,9 @@ export const MOST_TABLES = 2 ** 14 - 1
 export const MOST_THREADS = 128
 export const MOST_HEAPS = 8192
 export const MOST_VIEWS = 32768
+/** More than the OS allows mappings, unless it is told to allow more. */
+export const MOST_IMAGE_RANGES = 2 ** 17
+export const MOST_IMAGE_FILES = 1024
 export const MOST_ANNOTATIONS = 2 ** 14
 /** Chains by hash, of page tables and of annotations: as many as there can be of either. */
 export const LOG_CHAINS = 14

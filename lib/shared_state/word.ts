@@ -37,3 +37,6 @@ export const Claim = 33
 export const FreeAttributeUnits = 48
 /** Attribute units below it have been taken once. */
 export const NextAttributeUnit = 49
+/** Entries of the image table, and of its files, in use: one more than the last. */
+export const ImageLimit = 50
+export const ImageFileLimit = 51

@@ -12,6 +12,7 @@ import { OsMemory, osPageSize } from '../os/os_memory.js'
 import { SyscallTrace } from '../os/syscall_trace.js'
 import { OS_THREADS } from '../os/threads.js'
 import { HeapTable } from '../shared_state/heap_table.js'
+import { ImageTable } from '../shared_state/image_table.js'
 import type { SharedLayout } from '../shared_state/layout.js'
 import { SharedLock } from '../shared_state/shared_lock.js'
 import { ThreadTable } from '../shared_state/thread_table.js'
@@ -37,6 +38,7 @@ export class Context {
   readonly views: ViewTable
   readonly localViews: LocalViews
   readonly heaps: HeapTable
+  readonly images: ImageTable
   readonly lock: SharedLock
   readonly trace: SyscallTrace
   /** Finishes or rolls back what a dead thread left; `verbs/repair.ts`. */
@@ -63,6 +65,7 @@ export class Context {
     this.trace = new SyscallTrace(syscalls)
     this.views = new ViewTable(layout)
     this.heaps = new HeapTable(layout)
+    this.images = new ImageTable(layout)
     this.threads = new ThreadTable(layout, OS_THREADS)
     this.slot = this.threads.attach()
     this.localViews = new LocalViews(this.views, this.slot)

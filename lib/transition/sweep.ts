@@ -41,9 +41,11 @@ export function forgetHeapAt(context: Context, range: ChunkRange): void {
 }
 
 /** The engine has freed the buffer with its last reference: its addresses are nobody's of ours. */
-function forgetHeap({ map, heaps }: Context, heap: number): void {
+function forgetHeap({ map, heaps, images }: Context, heap: number): void {
+  const { start, limit } = heaps.rangeOf(heap)
   map.visitRuns(heaps.rangeOf(heap), LENT, (run, entry) => {
     if ((entry & LENT) !== 0) map.forget(run)
   })
+  if (!images.isEmpty) images.remove(start * map.pagesInChunk, limit * map.pagesInChunk)
   heaps.remove(heap)
 }

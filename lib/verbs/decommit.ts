@@ -40,6 +40,7 @@ import { adoptFromOs, lookUpUnknown } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, enter, leave, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
+import { closeUnused, forgetLoaded, hasLoaded, prepareToClose } from '../transition/loaded.js'
 import { hasUnknown } from '../transition/page_runs.js'
 import { checkViews, refused, stateError } from '../transition/refusal.js'
 import { hasHints, reprotect, restoreHints } from '../transition/restore.js'
@@ -49,6 +50,7 @@ const MARKED = QUARANTINED | FOREIGN
 
 export function decommit(context: Context, range: ChunkRange): void {
   if (range.limit - range.start === 1 && decommitChunk(context, range.start)) return
+  prepareToClose(context)
   transition(context, () => {
     settleHeaps(context, 'decommit', range)
     let target = mappedPart(context, range)
@@ -64,6 +66,7 @@ export function decommit(context: Context, range: ChunkRange): void {
     mark(context, target)
     const refusal = replace(context, target)
     const failure = refusal && rollBack(context, target, refusal)
+    closeUnused(context)
     end(context)
     if (failure !== undefined) throw failure
   })
@@ -110,7 +113,13 @@ function replace(context: Context, target: ChunkRange): Refusal | undefined {
   const { map, os, geometry, localViews, layout } = context
   const { start, bytes } = geometry.byteRange(target)
   layout.journal[Journal.Asked] = target.limit
-  if ((map.entryAt(target.start) & SOFT) !== 0) {
+  const isSoft = (map.entryAt(target.start) & SOFT) !== 0
+  if (isSoft && hasLoaded(context, target)) {
+    // Discarding would bring the content of files back.
+    const errno = os.restore(start, bytes)
+    if (errno < 0) return { syscall: 'mmap', errno }
+    map.quarantine(target, READ_WRITE)
+  } else if (isSoft) {
     const errno = os.protect(start, bytes, READ_WRITE)
     const discarded = errno < 0 ? errno : os.discard(start, bytes)
     if (discarded < 0) return { syscall: errno < 0 ? 'mprotect' : 'madvise', errno: discarded }
@@ -121,6 +130,7 @@ function replace(context: Context, target: ChunkRange): Refusal | undefined {
     map.quarantine(target, NO_ACCESS)
     restoreHints(context, target)
   }
+  forgetLoaded(context, target)
   localViews.detachOver({ start, bytes })
   return undefined
 }
@@ -132,7 +142,9 @@ function discardInstead(context: Context, target: ChunkRange, errno: number): Re
   const { ENOMEM, EAGAIN } = os.platform
   const refusal = { syscall: 'mmap', errno }
   if (errno !== -ENOMEM && errno !== -EAGAIN) return refusal
-  const prot = os.protect(start, bytes, NO_ACCESS) === 0 ? NO_ACCESS : ANY
+  const isInaccessible = os.protect(start, bytes, NO_ACCESS) === 0
+  // What is loaded from files is so still: ANY has it replaced before the chunks are mapped again.
+  const prot = isInaccessible && !hasLoaded(context, target) ? NO_ACCESS : ANY
   if (os.discard(start, bytes) < 0) return refusal
   layout.counters[DISCARDS]!++
   map.quarantine(target, prot)
@@ -175,6 +187,7 @@ export function decommitChunk(context: Context, chunk: number): boolean {
       if ((entry & (STATE_MASK | FOREIGN | SOFT)) !== MAPPED || protOf(entry) >= MIXED) return false
       const range = { start: chunk, limit: chunk + 1 }
       if (!isReachable(context, range, entry) || hasHints(context, chunk) || hasViews(context)) return false
+      if (hasLoaded(context, range)) return false
       begin(context, Journal.Decommit, range)
       // No other chunk has such an entry while the lock is held: the slab stays mixed.
       const marked = (entry & (LENT | PROT_MASK)) | MARKED

@@ -21,7 +21,7 @@
 import type { MapOptions } from '../base/options.js'
 import { HugePageSupport, MemoryAdvice, protectionCode } from '../base/policy.js'
 import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
-import type { ByteRange, ChunkRange } from '../base/range.js'
+import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js'
 import { adviceChange } from '../chunks/advice.js'
 import {
   annotationOf,
@@ -40,6 +40,7 @@ import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, enter, leave, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
+import { forgetLoaded, hasLoaded } from '../transition/loaded.js'
 import { checkLimit, hasAllowance, refused } from '../transition/refusal.js'
 import { attributesFor, restoreHints } from '../transition/restore.js'
 import { attempt, rollBack, type Undo } from '../transition/roll_back.js'
@@ -115,15 +116,32 @@ function mapRuns(context: Context, range: ChunkRange, prot: number): Refused | u
   })
 }
 
-/** Chunks that stayed accessible while Quarantined may have been written to: they start from zeros again. */
-function dropLeftovers({ map, os, geometry }: Context, run: ChunkRange): number {
+/**
+ * Chunks that stayed accessible while Quarantined may have been written to, or still be loaded from a file: they start
+ * from zeros again. 0 or `-errno`.
+ */
+export function dropLeftovers(context: Context, run: ChunkRange): number {
+  const { map, os, geometry } = context
   const refusal = map.visitRuns(run, PROT_MASK, (part, entry) => {
     if (protOf(entry) === NO_ACCESS) return undefined
     const { start, bytes } = geometry.byteRange(part)
-    const errno = os.discard(start, bytes)
+    const unloaded = unload(context, part)
+    const errno = unloaded < 0 ? unloaded : os.discard(start, bytes)
     return errno < 0 ? errno : undefined
   })
   return refusal ?? 0
+}
+
+/** Discarding pages that are loaded would bring their file's content back. */
+function unload(context: Context, part: ChunkRange): number {
+  if (!hasLoaded(context, part)) return 0
+  const { map, os, images } = context
+  for (const { start, limit } of images.over(part.start * map.pagesInChunk, part.limit * map.pagesInChunk)) {
+    const errno = os.decommit(start * BYTES_IN_PAGE, (limit - start) * BYTES_IN_PAGE)
+    if (errno < 0) return errno
+  }
+  forgetLoaded(context, part)
+  return 0
 }
 
 /** Stores Mapped for what the journal says, and tells the kernel names and huge pages first. */
@@ -168,6 +186,11 @@ function hint(context: Context, run: ChunkRange, attributes: number, known: (chu
     if ((attributes & HUGE) !== 0 && (old & HUGE) === 0) attempt(() => os.hintHugePages(start, bytes))
     if (name !== undefined && annotationOf(old) !== annotation) attempt(() => os.name(start, bytes, name))
   })
+}
+
+/** Makes a Quarantined run that was committed inaccessible again: 0, `-errno` or `UNKNOWN`. */
+export function recommitUndo(context: Context, run: ChunkRange, entry: number): number {
+  return undoOf(context).undo(run, entry)
 }
 
 function undoOf(context: Context): Undo {

@@ -10,6 +10,7 @@ import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, transition } from '../transition/frame.js'
 import { settleHeaps } from '../transition/lent_ranges.js'
+import { forgetLoaded } from '../transition/loaded.js'
 import { checkLimit } from '../transition/refusal.js'
 
 const FOREIGN_ENTRY = withState(0, MAPPED, ANY) | FOREIGN
@@ -31,11 +32,15 @@ export function markAsMapped(context: Context, range: ChunkRange): void {
   })
 }
 
-function markRuns({ map }: Context, range: ChunkRange): void {
+function markRuns(context: Context, range: ChunkRange): void {
+  const { map } = context
   map.visitRuns(range, STATE_MASK, (run, entry) => {
     const state = entry & STATE_MASK
     if (state === UNMAPPED) map.set(run, FOREIGN_ENTRY, 0)
-    else if (state === QUARANTINED) map.setState(run, MAPPED, ANY)
+    else if (state === QUARANTINED) {
+      map.setState(run, MAPPED, ANY)
+      forgetLoaded(context, run)
+    }
   })
 }
 

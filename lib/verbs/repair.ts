@@ -14,10 +14,12 @@ import { attempt } from '../transition/roll_back.js'
 import { redoDecommit } from './decommit.js'
 import { redoMap } from './ensure_mapped.js'
 import { redoLend } from './lend.js'
+import { redoLoad } from './load.js'
 import { redoMark } from './mark.js'
 import { redoProtect } from './protect.js'
 import { redoQuarantine } from './quarantine.js'
 import { redoReserve } from './reserve.js'
+import { redoReset } from './reset.js'
 import { redoUnmap } from './unmap.js'
 
 const REDO: Readonly<Record<number, (context: Context) => void>> = {
@@ -29,6 +31,8 @@ const REDO: Readonly<Record<number, (context: Context) => void>> = {
   [Journal.Protect]: redoProtect,
   [Journal.Mark]: redoMark,
   [Journal.Lend]: redoLend,
+  [Journal.Load]: redoLoad,
+  [Journal.Reset]: redoReset,
 }
 
 export function repair(context: Context): void {

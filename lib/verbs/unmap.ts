@@ -23,6 +23,7 @@ import { adoptFromOs, lookUpUnknown } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, leak, outcomeOf, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
+import { closeUnused, forgetLoaded, prepareToClose } from '../transition/loaded.js'
 import { hasUnknown, spanning } from '../transition/page_runs.js'
 import { checkViews, refused } from '../transition/refusal.js'
 import { reprotect } from '../transition/restore.js'
@@ -31,6 +32,7 @@ import { attempt } from '../transition/roll_back.js'
 const SEGMENT_MASK = STATE_MASK | LENT
 
 export function unmap(context: Context, range: ChunkRange): void {
+  prepareToClose(context)
   transition(context, () => {
     settleHeaps(context, 'unmap', range)
     checkViews(context, 'unmap', context.geometry.byteRange(range))
@@ -53,6 +55,7 @@ export function unmapHeld(context: Context, range: ChunkRange): void {
     (segments > 1 ? splitSegments(context, range) : undefined) ?? releaseSegments(context, range)
   const failure = refusal && rollBack(context, range, refusal, segments > 1 ? reprotect : () => true)
   if (refusal === undefined) forgetForeign(context, range)
+  closeUnused(context)
   end(context)
   if (failure !== undefined) throw failure
 }
@@ -180,9 +183,11 @@ function unretireAll(context: Context, range: ChunkRange): void {
   })
 }
 
-function forgetSegment({ map, geometry, localViews }: Context, segment: ChunkRange): undefined {
+function forgetSegment(context: Context, segment: ChunkRange): undefined {
+  const { map, geometry, localViews } = context
   localViews.detachOver(geometry.byteRange(segment))
   map.forget(segment)
+  forgetLoaded(context, segment)
 }
 
 function releaseAgain(context: Context, range: ChunkRange): void {

@@ -1,0 +1,97 @@
+/**
+ * Which pages a reset would change, by the kernel's page tables: of what was loaded those that are private by now, of all
+ * other memory those that may hold anything but zeros. A page that was written with what it held before counts, and where
+ * the kernel has no page of zeros (or did not use it) one that was only read. Nobody may write meanwhile.
+ */
+import { MapState } from '../base/policy.js'
+import type { ByteRange } from '../base/range.js'
+import { FOREIGN, STATE_MASK, UNMAPPED } from '../chunks/entry.js'
+import { PageKind } from '../os/pagemap.js'
+import { NO_FILE } from '../shared_state/image_table.js'
+import { adoptFromOs } from '../transition/adopt.js'
+import type { Context } from '../transition/context.js'
+import { transition } from '../transition/frame.js'
+import { settleHeaps } from '../transition/lent_ranges.js'
+import { isIntact, originalOf, type Part, partsOf } from '../transition/loaded.js'
+import { hasUnknown } from '../transition/page_runs.js'
+import { type PageScan, pageScanOf } from '../transition/page_scan.js'
+import { type Pages, pagesOf } from '../transition/pages.js'
+import { refused, stateError } from '../transition/refusal.js'
+
+/** What has changed of a part. */
+export interface PartChanges {
+  readonly part: Part
+  readonly ranges: readonly ByteRange[]
+  /** Whether the part's file can be read by our descriptor. */
+  readonly isReadable: boolean
+}
+
+export interface Changes {
+  readonly parts: readonly PartChanges[]
+  readonly bytes: number
+}
+
+/** Ascending, whole OS pages; those that lie side by side are one range. */
+export function changedRanges(context: Context, { start, bytes }: ByteRange): ByteRange[] {
+  const pages = pagesOf(context, start, bytes)
+  const scan = pageScanOf(context)
+  return transition(context, () => {
+    settleHeaps(context, 'look for changes of', pages.chunks)
+    const parts = prepareParts(context, 'look for changes of', pages)
+    const joined: ByteRange[] = []
+    for (const { ranges } of findChanges(context, scan, 'look for changes of', pages, parts).parts) {
+      for (const range of ranges) append(joined, range)
+    }
+    return joined
+  })
+}
+
+function append(ranges: ByteRange[], range: ByteRange): void {
+  const last = ranges.at(-1)
+  if (last === undefined || last.start + last.bytes !== range.start) ranges.push(range)
+  else ranges[ranges.length - 1] = { start: last.start, bytes: last.bytes + range.bytes }
+}
+
+/** The parts of a range of own chunks, whose protections are known as far as the OS tells. Throws on what is not ours. */
+export function prepareParts(context: Context, action: string, pages: Pages): Part[] {
+  context.map.visitRuns(pages.chunks, STATE_MASK | FOREIGN, (run, entry) => {
+    if ((entry & FOREIGN) !== 0) {
+      const cause = 'foreign, mapped by somebody else. Leave it out'
+      throw stateError(context, action, run, MapState.Mapped, cause)
+    }
+    if ((entry & STATE_MASK) === UNMAPPED) {
+      throw stateError(context, action, run, MapState.Unmapped, 'not reserved. Leave it out')
+    }
+  })
+  if (hasUnknown(context, pages.chunks)) adoptFromOs(context, pages.chunks)
+  return partsOf(context, pages)
+}
+
+/** What has changed; throws if the OS does not tell, or a file was truncated: then nothing has been done. */
+export function findChanges(
+  context: Context,
+  scan: PageScan,
+  action: string,
+  { start, bytes }: ByteRange,
+  parts: readonly Part[],
+): Changes {
+  const { os } = context
+  const intact = new Map<number, boolean>()
+  for (const { file } of parts) {
+    if (file === NO_FILE || intact.has(file)) continue
+    intact.set(file, isIntact(context, scan.files, file, { action, start, bytes }))
+  }
+  let total = 0
+  const changes = parts.map(part => {
+    const ranges: ByteRange[] = []
+    const kind = part.file === NO_FILE ? PageKind.Touched : PageKind.Changed
+    const visit = (from: number, length: number): void => {
+      ranges.push({ start: from, bytes: length })
+    }
+    const found = scan.pages.visit(os.pageCalls, kind, part, visit, originalOf(context, part))
+    if (found < 0) throw refused(context, { action, syscall: 'ioctl', errno: found, ...part })
+    total += found
+    return { part, ranges, isReadable: intact.get(part.file) === true }
+  })
+  return { parts: changes, bytes: total }
+}

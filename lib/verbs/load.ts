@@ -1,0 +1,427 @@
+/**
+ * Quarantined, Mapped → Mapped with the content of a file, copy-on-write, whatever was there before; zeros behind the
+ * end of the image.
+ *
+ * ```
+ *   chunks      ├─────── first ────────┼── … ──┼──────── last ────────┤
+ *   pages          around ├─ the file's part ───────┼─ zeros ─┤ around
+ *                       start                    middle      limit
+ * ```
+ * All that the OS can refuse comes first and elsewhere: the new pages are mapped where the OS likes and are held by the
+ * journal, what lies around them in chunks that were Quarantined is committed. Then each of the two parts is moved over
+ * the old pages by one `mremap`, which needs neither memory nor charge. Until the first has been moved, all is undone by
+ * releasing what is held. Should the second be refused after that (at the map count, by some other thread's doing), it is
+ * mapped in place; should that be refused as well, the error's `partial` says what was loaded.
+ *
+ * So for the time of the call the new pages are charged beside the old ones, if they are writable and not an engine's.
+ *
+ * **Redo.** Nothing moved: released and undone. Else what is not known to be moved is mapped in place, for the pages are
+ * our own, and published. Where that is refused, or the buffer of a heap is not held here, protections are not known.
+ */
+import { MmapperError } from '../base/errors.js'
+import { type MmapProtection, protectionCode } from '../base/policy.js'
+import { ANY, NO_ACCESS, READ_WRITE } from '../base/protections.js'
+import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js'
+import { FOREIGN, MAPPED, QUARANTINED, STATE_MASK, stateName } from '../chunks/entry.js'
+import { fileCalls } from '../os/file_calls.js'
+import { PLATFORM } from '../os/libc.js'
+import { NO_FILE } from '../shared_state/image_table.js'
+import * as Journal from '../shared_state/journal.js'
+import { adoptFromOs } from '../transition/adopt.js'
+import type { Context } from '../transition/context.js'
+import { begin, end, leak, transition } from '../transition/frame.js'
+import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
+import { closeUnused, ownerOf } from '../transition/loaded.js'
+import { hasUnknown, spanning } from '../transition/page_runs.js'
+import { type Pages, pagesOf } from '../transition/pages.js'
+import { checkLimit, checkViews, refused, stateError } from '../transition/refusal.js'
+import { restoreHints } from '../transition/restore.js'
+import { attempt } from '../transition/roll_back.js'
+import { dropLeftovers, recommitUndo } from './ensure_mapped.js'
+
+/** An open file of which a part is an image, checked a moment ago (`fileOf`). */
+export interface LoadedFile {
+  readonly fd: number
+  /** Of the image's first byte within the file: whole OS pages. */
+  readonly offset: number
+  readonly bytes: number
+  readonly device: string
+  readonly inode: string
+}
+
+export interface LoadRequest extends ByteRange {
+  readonly file: LoadedFile
+  /** Of the first byte within the image: whole OS pages. */
+  readonly imageOffset: number
+  /** Of the pages; default ReadWrite. A reset brings it back. */
+  readonly protection?: MmapProtection | undefined
+  /** Of what else lies in chunks that are committed for it; default ReadWrite. */
+  readonly around?: MmapProtection | undefined
+}
+
+interface Refusal {
+  readonly syscall: string
+  readonly errno: number
+}
+
+interface Failure extends Refusal {
+  /** What is not as it was. */
+  readonly partial: ByteRange | undefined
+}
+
+/** Loads whole OS pages of own chunks; the descriptor is duplicated, and may be closed afterwards. */
+export function load(context: Context, request: LoadRequest): void {
+  const { start, bytes, protection, around } = request
+  const pages = pagesOf(context, start, bytes)
+  const prot = protection === undefined ? READ_WRITE : protectionCode(protection)
+  const aroundProt = around === undefined ? READ_WRITE : protectionCode(around)
+  // Bound before the lock is taken.
+  const files = fileCalls()
+  transition(context, () => {
+    settleHeaps(context, 'load', pages.chunks)
+    prepare(context, pages, prot)
+    const file = openFile(context, request, (fd, command) => files.fcntl(fd, command, 0))
+    record(context, pages, request, file, aroundProt)
+    begin(context, Journal.Load, pages.chunks, prot)
+    const refusal = commitAround(context) ?? stage(context)
+    const failure = refusal === undefined ? replace(context) : undo(context, refusal)
+    closeUnused(context)
+    end(context)
+    if (failure !== undefined) throw refused(context, { action: 'load', start, bytes, ...failure })
+  })
+}
+
+/** States, views, limit and room. */
+function prepare(context: Context, pages: Pages, prot: number): void {
+  const { map, images } = context
+  const { chunks } = pages
+  let quarantined = 0
+  map.visitRuns(chunks, STATE_MASK | FOREIGN, (run, entry) => {
+    const state = entry & STATE_MASK
+    const isForeign = (entry & FOREIGN) !== 0
+    if (isForeign || (state !== MAPPED && state !== QUARANTINED)) {
+      const cause = isForeign
+        ? 'foreign, mapped by somebody else. Leave it out'
+        : 'not reserved. Reserve it first'
+      throw stateError(context, 'load', run, stateName(entry), cause)
+    }
+    if (state === QUARANTINED) quarantined += run.limit - run.start
+  })
+  if (prot === NO_ACCESS) checkViews(context, 'load', pages)
+  if (quarantined > 0) checkLimit(context, 'load', chunks, quarantined, 'mmap')
+  if (hasUnknown(context, chunks)) adoptFromOs(context, chunks)
+  map.prepareProtection(pages.startPage, pages.limitPage)
+  if (images.hasRoom) return
+  throw exhausted('pieces', 'Load larger pieces, or decommit some')
+}
+
+function exhausted(what: string, advice: string): MmapperError {
+  return new MmapperError(
+    'ERR_MMAPPER_EXHAUSTED',
+    `Cannot load: memory is loaded from too many ${what} already. ${advice}`,
+  )
+}
+
+/** The file's place in the table, with a descriptor of our own; `NO_FILE` where nothing of the image is loaded. */
+function openFile(
+  context: Context,
+  { start, bytes, file, imageOffset }: LoadRequest,
+  fcntl: (fd: number, command: number) => number,
+): number {
+  const { images } = context
+  if (imageOffset >= file.bytes) return NO_FILE
+  const key = { device: Number(file.device), inode: Number(file.inode) }
+  const known = images.find(key)
+  const index = known < 0 ? images.placeFor(key) : known
+  if (index < 0) throw exhausted('files', 'Dispose of memory that was loaded from others')
+  const fd = known < 0 ? images.open(index, () => fcntl(file.fd, PLATFORM!.F_DUPFD_CLOEXEC)) : 0
+  if (fd < 0) {
+    const advice = 'Each file that memory is loaded from needs a descriptor. Close some, or raise ulimit -n'
+    const diagnosis = { reason: 'unknown', advice } as const
+    throw refused(context, { action: 'load', syscall: 'fcntl', errno: fd, start, bytes, diagnosis })
+  }
+  images.extend(index, file.offset + file.bytes)
+  return index
+}
+
+/** Stores what the intent needs; `begin` makes it count. */
+function record(
+  { layout: { journal }, geometry }: Context,
+  { startPage, limitPage, start, bytes }: Pages,
+  { file, imageOffset }: LoadRequest,
+  index: number,
+  around: number,
+): void {
+  const { bytesInOsPage } = geometry
+  const stored = Math.max(0, Math.min(bytes, file.bytes - imageOffset))
+  const whole = Math.min(bytes, Math.ceil(stored / bytesInOsPage) * bytesInOsPage)
+  journal[Journal.StartPage] = startPage
+  journal[Journal.LimitPage] = limitPage
+  journal[Journal.MiddlePage] = startPage + whole / BYTES_IN_PAGE
+  journal[Journal.File] = index
+  journal[Journal.Delta] = file.offset + imageOffset - start
+  journal[Journal.Around] = around
+  journal[Journal.HeldBase] = Number.NaN
+  journal[Journal.HeldFrom] = 0
+  journal[Journal.HeldTo] = bytes
+  journal[Journal.KeepFrom] = 0
+  journal[Journal.KeepTo] = bytes
+  journal[Journal.Outcome] = 0
+}
+
+/** Outcome of a load of which a part may or may not have been moved: all of it is mapped in place. */
+const UNKNOWN_PLACE = 1
+
+/** What the journal says of a load, in the units of the OS. */
+interface Load extends ByteRange {
+  /** Bytes of the file's part. */
+  readonly fileBytes: number
+  readonly prot: number
+  readonly part: { readonly fd: number; readonly offset: number }
+  readonly owner: 'own' | 'lent'
+  readonly chunks: ChunkRange
+}
+
+function loadOf({ layout: { journal }, images, map }: Context): Load {
+  const startPage = journal[Journal.StartPage]!
+  const start = startPage * BYTES_IN_PAGE
+  const file = journal[Journal.File]!
+  const chunks = { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! }
+  return {
+    start,
+    bytes: (journal[Journal.LimitPage]! - startPage) * BYTES_IN_PAGE,
+    fileBytes: (journal[Journal.MiddlePage]! - startPage) * BYTES_IN_PAGE,
+    prot: journal[Journal.Protection]!,
+    part: { fd: file < 0 ? -1 : images.fdOf(file), offset: start + journal[Journal.Delta]! },
+    owner: ownerOf(map.entryAt(chunks.start)),
+    chunks,
+  }
+}
+
+// ── what can be refused ──
+
+/** Commits what of the first and the last chunk is not loaded, if they were Quarantined. */
+function commitAround(context: Context): Refusal | undefined {
+  const { geometry, layout } = context
+  const { start, bytes, chunks } = loadOf(context)
+  const around = layout.journal[Journal.Around]!
+  const whole = geometry.byteRange(chunks)
+  const dropped = dropQuarantined(context, chunks)
+  if (dropped < 0) return { syscall: 'madvise', errno: dropped }
+  const commit = (chunk: number, from: number, to: number): number =>
+    from < to && isQuarantined(context, chunk) ? context.os.commit(from, to - from, around) : 0
+  const head = commit(chunks.start, whole.start, start)
+  const errno = head < 0 ? head : commit(chunks.limit - 1, start + bytes, whole.start + whole.bytes)
+  return errno < 0 ? { syscall: 'mprotect', errno } : undefined
+}
+
+function isQuarantined({ map }: Context, chunk: number): boolean {
+  return (map.entryAt(chunk) & STATE_MASK) === QUARANTINED
+}
+
+function visitQuarantined<T>(
+  { map }: Context,
+  chunks: ChunkRange,
+  visit: (run: ChunkRange, entry: number) => T | undefined,
+): T | undefined {
+  return map.visitRuns(chunks, -1, (run, entry) =>
+    (entry & STATE_MASK) === QUARANTINED ? visit(run, entry) : undefined,
+  )
+}
+
+function dropQuarantined(context: Context, chunks: ChunkRange): number {
+  const refusal = visitQuarantined(context, chunks, run => {
+    const errno = dropLeftovers(context, run)
+    return errno < 0 ? errno : undefined
+  })
+  return refusal ?? 0
+}
+
+/** Maps the new pages where the OS likes. Not where they cannot be moved from there. */
+function stage(context: Context): Refusal | undefined {
+  const { os, layout } = context
+  const { journal } = layout
+  if (!os.canMove) return undefined
+  const { bytes, fileBytes, prot, part, owner } = loadOf(context)
+  const zeros = bytes - fileBytes
+  journal[Journal.Asked] = journal[Journal.Limit]!
+  const isFile = fileBytes > 0
+  const found = isFile ? os.mapFile(bytes, prot, part, owner) : os.reserveAnywhere(bytes, 0)
+  journal[Journal.HeldBase] = found
+  if (found < 0) return { syscall: 'mmap', errno: found }
+  if (zeros === 0) return undefined
+  const reserved = isFile ? os.decommit(found + fileBytes, zeros) : 0
+  if (reserved < 0) return { syscall: 'mmap', errno: reserved }
+  const errno = os.commit(found + fileBytes, zeros, prot)
+  return errno < 0 ? { syscall: 'mprotect', errno } : undefined
+}
+
+/** Releases what is held and takes back what was committed; what to throw. */
+function undo(context: Context, refusal: Refusal): Failure {
+  releaseHeld(context)
+  return { ...refusal, partial: decommitAround(context) }
+}
+
+/** Releases what is held elsewhere; what the OS does not take back is a stray. */
+function releaseHeld(context: Context): void {
+  const { os, layout } = context
+  const { journal } = layout
+  const from = journal[Journal.HeldFrom]!
+  const start = journal[Journal.HeldBase]! + from
+  const bytes = journal[Journal.HeldTo]! - from
+  if (!(journal[Journal.HeldBase]! >= 0) || bytes <= 0) return
+  journal[Journal.KeepTo] = from
+  const errno = attempt(() => os.release(start, bytes))
+  journal[Journal.HeldTo] = from
+  if (errno < 0) os.addStray({ start, bytes })
+  else if (Number.isNaN(errno)) leak(context, bytes)
+}
+
+/** Of the chunks at both ends, those that are Quarantined are inaccessible again; what could not be taken back. */
+function decommitAround(context: Context): ByteRange | undefined {
+  const { start, limit } = loadOf(context).chunks
+  let partial: ByteRange | undefined
+  for (const chunk of new Set([start, limit - 1])) {
+    visitQuarantined(context, { start: chunk, limit: chunk + 1 }, (run, entry) => {
+      if (recommitUndo(context, run, entry) !== 0) partial = spanning(partial, adoptFromOs(context, run))
+    })
+  }
+  return partial
+}
+
+// ── what replaces ──
+
+/** Moves both parts to their places and publishes; what to throw if that was refused. */
+function replace(context: Context): Failure | undefined {
+  const { fileBytes, bytes, start, chunks } = loadOf(context)
+  const first = place(context, 0, fileBytes)
+  if (first < 0) return undoMove(context, first)
+  const second = place(context, fileBytes, bytes)
+  if (second >= 0) {
+    publish(context)
+    return undefined
+  }
+  if (fileBytes === 0) return undoMove(context, second)
+  releaseHeld(context)
+  const partial = spanning({ start, bytes: fileBytes }, adoptFromOs(context, chunks))
+  publishLoaded(context, 'file')
+  return { syscall: syscallOf(context), errno: second, partial }
+}
+
+function undoMove(context: Context, errno: number): Failure {
+  const { partial } = undo(context, { syscall: syscallOf(context), errno })
+  // The call is refused before it takes anything away; should that not be so, the chunk map is to say it.
+  const changed = adoptFromOs(context, loadOf(context).chunks)
+  return { syscall: syscallOf(context), errno, partial: spanning(partial, changed) }
+}
+
+function syscallOf({ os }: Context): string {
+  return os.canMove ? 'mremap' : 'mmap'
+}
+
+/** Puts the bytes from `from` to `to` of what is loaded in their place: 0 or `-errno`. */
+function place(context: Context, from: number, to: number): number {
+  const { os, layout } = context
+  const { journal } = layout
+  if (from === to) return 0
+  const { start } = loadOf(context)
+  journal[Journal.KeepFrom] = to
+  const base = journal[Journal.HeldBase]!
+  const errno = os.canMove
+    ? os.moveOver(base + from, to - from, start + from)
+    : placeDirectly(context, from, to)
+  if (errno >= 0) journal[Journal.HeldFrom] = to
+  else journal[Journal.KeepFrom] = from
+  if (errno >= 0 || from === 0) return errno
+  // The first part has been replaced: this one must be too.
+  if (placeDirectly(context, from, to) < 0) return errno
+  releaseHeld(context)
+  return 0
+}
+
+function placeDirectly(context: Context, from: number, to: number): number {
+  const { os } = context
+  const { start, fileBytes, prot, part, owner } = loadOf(context)
+  return from < fileBytes
+    ? os.loadAt(start + from, to - from, prot, { ...part, offset: part.offset + from }, owner)
+    : os.zeroAt(start + from, to - from, prot, owner)
+}
+
+/** Stores states and protections, then what is loaded. */
+function publish(context: Context): void {
+  const { map, localViews, layout } = context
+  const { journal } = layout
+  const { start, bytes, prot, chunks } = loadOf(context)
+  if (prot === NO_ACCESS) localViews.detachOver({ start, bytes })
+  visitQuarantined(context, chunks, run => map.setState(run, MAPPED, journal[Journal.Around]!))
+  map.setProtection(journal[Journal.StartPage]!, journal[Journal.LimitPage]!, prot)
+  publishLoaded(context, 'all')
+  restoreHints(context, chunks)
+}
+
+function publishLoaded({ images, layout: { journal } }: Context, what: 'all' | 'file'): void {
+  const start = journal[Journal.StartPage]!
+  const middle = journal[Journal.MiddlePage]!
+  const limit = what === 'all' ? journal[Journal.LimitPage]! : middle
+  const prot = journal[Journal.Protection]!
+  images.remove(start, limit)
+  images.add({ start, limit: middle, file: journal[Journal.File]!, delta: journal[Journal.Delta]!, prot })
+  images.add({ start: middle, limit, file: NO_FILE, delta: 0, prot })
+}
+
+/** For a thread that died in `load`, or an exception; see the head of this file. */
+export function redoLoad(context: Context): void {
+  const { map, layout } = context
+  const { journal } = layout
+  const { chunks, bytes } = loadOf(context)
+  settleHeld(context)
+  const isHeld = isReachable(context, chunks, map.entryAt(chunks.start))
+  const isUnknown = journal[Journal.Outcome] === UNKNOWN_PLACE
+  if (journal[Journal.HeldFrom] === 0 && !isUnknown) {
+    releaseHeld(context)
+    if (isHeld) decommitAround(context)
+    else visitQuarantined(context, chunks, run => map.quarantine(run, ANY))
+  } else {
+    const isPlaced = isHeld && ((journal[Journal.HeldFrom] === bytes && !isUnknown) || placeAll(context))
+    releaseHeld(context)
+    publish(context)
+    if (!isPlaced) setUnknown(context, chunks)
+  }
+  closeUnused(context)
+}
+
+/** What was being mapped, moved or released when nobody could store the outcome any more. */
+function settleHeld(context: Context): void {
+  const { journal } = context.layout
+  const isPlain = journal[Journal.IsPlain] === 1
+  if (Number.isNaN(journal[Journal.HeldBase]!)) {
+    const wasAsked = journal[Journal.Asked]! > journal[Journal.Start]!
+    journal[Journal.HeldBase] = -1
+    if (wasAsked && !isPlain) leak(context, journal[Journal.HeldTo]!)
+  }
+  if (isPlain) return
+  const isHeld = journal[Journal.HeldBase]! >= 0
+  const moving = journal[Journal.KeepFrom]! - journal[Journal.HeldFrom]!
+  if (moving > 0) {
+    journal[Journal.Outcome] = UNKNOWN_PLACE
+    journal[Journal.HeldFrom] = journal[Journal.KeepFrom]!
+    if (isHeld) leak(context, moving)
+  }
+  const releasing = journal[Journal.HeldTo]! - journal[Journal.KeepTo]!
+  if (releasing <= 0) return
+  journal[Journal.HeldTo] = journal[Journal.KeepTo]!
+  if (isHeld) leak(context, releasing)
+}
+
+/** Maps both parts in place; false if the OS refused one. */
+function placeAll(context: Context): boolean {
+  const { fileBytes, bytes } = loadOf(context)
+  const isFilePlaced = fileBytes === 0 || attempt(() => placeDirectly(context, 0, fileBytes)) === 0
+  const areZerosPlaced = fileBytes === bytes || attempt(() => placeDirectly(context, fileBytes, bytes)) === 0
+  return isFilePlaced && areZerosPlaced
+}
+
+/** Nothing is known of the protections of these chunks; what they hold is the old content or the new. */
+function setUnknown({ map }: Context, { start, limit }: ChunkRange): void {
+  map.setProtection(start * map.pagesInChunk, limit * map.pagesInChunk, ANY)
+}

@@ -1,0 +1,281 @@
+/** `load`: what memory holds afterwards, and what is left of it when something else happens to the memory. */
+import { readdirSync, readlinkSync } from 'node:fs'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ChunkStateMmapper, MemoryImage } from '../../lib/index.js'
+import { contentOf, firstDifference, loadImage, PAGE, pattern, poke } from '../support/images.js'
+import { CHUNK, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { checkAccounting, checkAgainstOs } from '../support/recount.js'
+import { osPermissions } from '../support/support.js'
+
+const at = (chunk: number): number => WINDOW + chunk * CHUNK
+
+function withMapper(run: (mmapper: ChunkStateMmapper) => void, options = {}): void {
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16, ...options })
+  try {
+    mmapper.quarantineAddressRange(WINDOW, 16 * PAGES)
+    run(mmapper)
+    assert.equal(mmapper.audit(), [])
+    checkAccounting(mmapper, 'at the end')
+  } finally {
+    mmapper[Symbol.dispose]()
+  }
+}
+
+/** Files in memory that are open. */
+function openImages(): number {
+  return readdirSync('/proc/self/fd').filter(fd => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).includes('memfd:mmapper')
+    } catch {
+      return false
+    }
+  }).length
+}
+
+function holds(mmapper: ChunkStateMmapper, start: number, content: Uint8Array): void {
+  assert.is(firstDifference(contentOf(mmapper, start, content.length), content), -1)
+}
+
+test('an image is loaded over reserved memory, which is committed for it', () =>
+  withMapper(mmapper => {
+    using image = MemoryImage.of(pattern(3 * CHUNK, 1))
+    loadImage(mmapper, at(1), 3 * CHUNK, image)
+    assert.is(mmapper.stateAt(at(0)), 'Quarantined')
+    assert.is(mmapper.stateAt(at(1)), 'Mapped')
+    assert.is(mmapper.stats().mappedBytes, 3 * CHUNK)
+    assert.is(mmapper.stats().imageBytes, 3 * CHUNK)
+    holds(mmapper, at(1), pattern(3 * CHUNK, 1))
+    checkAgainstOs(mmapper, 'loaded')
+  }))
+
+test('writes stay private: the image, and what else is loaded from it, keep their content', () =>
+  withMapper(mmapper => {
+    using image = MemoryImage.of(pattern(CHUNK, 1))
+    loadImage(mmapper, at(0), CHUNK, image)
+    loadImage(mmapper, at(1), CHUNK, image)
+    poke(mmapper, at(0), 255)
+    holds(mmapper, at(1), pattern(CHUNK, 1))
+    assert.is(firstDifference(image.read(0, CHUNK), pattern(CHUNK, 1)), -1)
+  }))
+
+test('an image may be disposed while memory loaded from it lives; its file is closed with the last page', () =>
+  withMapper(mmapper => {
+    const open = openImages()
+    const image = MemoryImage.of(pattern(2 * CHUNK, 3))
+    loadImage(mmapper, at(0), 2 * CHUNK, image)
+    loadImage(mmapper, at(4), 2 * CHUNK, image)
+    assert.is(openImages(), open + 2, 'one of the image, one of the mapper')
+    image.dispose()
+    holds(mmapper, at(0), pattern(2 * CHUNK, 3))
+    mmapper.decommit(at(0), 2 * PAGES)
+    mmapper.decommit(at(4), PAGES)
+    assert.is(openImages(), open + 1)
+    mmapper.unmap(at(5), PAGES)
+    assert.is(openImages(), open)
+  }))
+
+test('an image shorter than the range is followed by zeros, up to the byte', () =>
+  withMapper(mmapper => {
+    mmapper.ensureMapped(at(0), 2 * PAGES)
+    const view = mmapper.view(at(0), 2 * CHUNK)
+    new Uint8Array(view).fill(9)
+    mmapper.releaseView(view)
+    using image = MemoryImage.of(pattern(5 * PAGE, 2).subarray(0, 4 * PAGE + 100))
+    loadImage(mmapper, at(0) + PAGE, CHUNK, image)
+    const expected = new Uint8Array(2 * CHUNK).fill(9)
+    expected.fill(0, PAGE, PAGE + CHUNK)
+    expected.set(pattern(5 * PAGE, 2).subarray(0, 4 * PAGE + 100), PAGE)
+    holds(mmapper, at(0), expected)
+    assert.is(mmapper.stats().imageBytes, 5 * PAGE)
+  }))
+
+test('a part of an image is loaded from its offset', () =>
+  withMapper(mmapper => {
+    using image = MemoryImage.of(pattern(2 * CHUNK, 2))
+    loadImage(mmapper, at(0), 4 * PAGE, image, { imageOffset: 3 * PAGE })
+    holds(mmapper, at(0), pattern(2 * CHUNK, 2).slice(3 * PAGE, 7 * PAGE))
+  }))
+
+test('behind the end of an image there are only zeros', () =>
+  withMapper(mmapper => {
+    using image = MemoryImage.of(pattern(PAGE, 2))
+    mmapper.ensureMapped(at(0), PAGES)
+    poke(mmapper, at(0), 7)
+    const open = openImages()
+    loadImage(mmapper, at(0), CHUNK, image, { imageOffset: PAGE })
+    holds(mmapper, at(0), new Uint8Array(CHUNK))
+    assert.is(mmapper.stats().imageBytes, 0)
+    assert.is(openImages(), open)
+  }))
+
+test('what lies around a part of a reserved chunk is zeros, and protected as it is told', () =>
+  withMapper(mmapper => {
+    using image = MemoryImage.of(pattern(CHUNK, 5))
+    loadImage(mmapper, at(0) + 3 * PAGE, CHUNK, image, { protection: 'Read', around: 'ReadWrite' })
+    const expected = new Uint8Array(2 * CHUNK)
+    expected.set(pattern(CHUNK, 5), 3 * PAGE)
+    holds(mmapper, at(0), expected)
+    assert.equal(
+      osPermissions(at(0), 3 * CHUNK).map(({ bytes, permissions }) => [bytes / PAGE, permissions]),
+      [
+        [3, 'rw-p'],
+        [CHUNK / PAGE, 'r--p'],
+        [CHUNK / PAGE - 3, 'rw-p'],
+        [CHUNK / PAGE, '---p'],
+      ],
+    )
+  }))
+
+test('decommitted and committed again, memory holds zeros, and is no image any more', () =>
+  withMapper(mmapper => {
+    using image = MemoryImage.of(pattern(4 * CHUNK, 1))
+    loadImage(mmapper, at(0), 4 * CHUNK, image)
+    mmapper.decommit(at(1), PAGES)
+    mmapper.decommit(at(2), 2 * PAGES)
+    mmapper.ensureMapped(at(1), 3 * PAGES)
+    holds(mmapper, at(0), pattern(CHUNK, 1))
+    holds(mmapper, at(1), new Uint8Array(3 * CHUNK))
+    assert.is(mmapper.stats().imageBytes, CHUNK)
+  }))
+
+test('unmapped and mapped again, memory holds zeros', () =>
+  withMapper(mmapper => {
+    using image = MemoryImage.of(pattern(2 * CHUNK, 1))
+    loadImage(mmapper, at(0), 2 * CHUNK, image)
+    mmapper.unmap(at(1), PAGES)
+    mmapper.ensureMapped(at(1), PAGES)
+    holds(mmapper, at(1), new Uint8Array(CHUNK))
+    assert.is(mmapper.stats().imageBytes, CHUNK)
+  }))
+
+test('a second image takes the place of the first, page by page', () =>
+  withMapper(mmapper => {
+    using first = MemoryImage.of(pattern(2 * CHUNK, 1))
+    using second = MemoryImage.of(pattern(3 * PAGE, 2))
+    loadImage(mmapper, at(0), 2 * CHUNK, first)
+    poke(mmapper, at(0) + 6 * PAGE, 251)
+    loadImage(mmapper, at(0) + 5 * PAGE, 4 * PAGE, second)
+    const expected = pattern(2 * CHUNK, 1)
+    expected.set(pattern(3 * PAGE, 2), 5 * PAGE)
+    expected.fill(0, 8 * PAGE, 9 * PAGE)
+    holds(mmapper, at(0), expected)
+    assert.is(mmapper.stats().imageBytes, 2 * CHUNK - PAGE)
+  }))
+
+test('pages never loaded are told from loaded ones, and from guard pages', () =>
+  withMapper(mmapper => {
+    using image = MemoryImage.of(pattern(CHUNK, 1))
+    loadImage(mmapper, at(0), CHUNK, image, { protection: 'ReadExec' })
+    mmapper.protect(at(0) + PAGE, 2, 'NoAccess')
+    assert.equal(mmapper.audit(), [])
+    mmapper.protect(at(0), PAGES, 'ReadWriteExec')
+    poke(mmapper, at(0) + PAGE, 3)
+  }))
+
+test('memory of a shared heap is loaded, and is the engine’s again at the end', () => {
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const heap = mmapper.reserveSharedHeap(8 * CHUNK)
+  using image = MemoryImage.of(pattern(2 * CHUNK, 1))
+  loadImage(mmapper, heap.start + CHUNK, 3 * CHUNK, image)
+  const bytes = new Uint8Array(heap.buffer, heap.byteOffset, heap.bytes)
+  const expected = new Uint8Array(3 * CHUNK)
+  expected.set(pattern(2 * CHUNK, 1))
+  assert.is(firstDifference(bytes.slice(CHUNK, 4 * CHUNK), expected), -1)
+  assert.equal(mmapper.audit(), [])
+  const open = openImages()
+  heap[Symbol.dispose]()
+  assert.is(bytes[CHUNK], 0)
+  assert.is(openImages(), open - 1)
+  assert.is(mmapper.stats().imageBytes, 0)
+  mmapper[Symbol.dispose]()
+})
+
+test('a heap without guard starts from zeros again after an image was decommitted', () => {
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const heap = mmapper.reserveSharedHeap(8 * CHUNK, { guard: false })
+  using image = MemoryImage.of(pattern(2 * CHUNK, 1))
+  loadImage(mmapper, heap.start + PAGE, 2 * CHUNK, image)
+  heap.decommit(0, 3 * CHUNK)
+  heap.commit(0, 3 * CHUNK)
+  const bytes = new Uint8Array(heap.buffer, heap.byteOffset, heap.bytes)
+  assert.is(firstDifference(bytes.slice(0, 3 * CHUNK), new Uint8Array(3 * CHUNK)), -1)
+  assert.equal(mmapper.audit(), [])
+  heap[Symbol.dispose]()
+  mmapper[Symbol.dispose]()
+})
+
+test('maxMappedBytes holds for loaded memory', () =>
+  withMapper(
+    mmapper => {
+      using image = MemoryImage.of(pattern(CHUNK, 1))
+      loadImage(mmapper, at(0), 2 * CHUNK, image)
+      const error = thrownBy(() => loadImage(mmapper, at(3) - PAGE, 2 * PAGE, image))
+      assert.is(error.reason, 'mapper-limit')
+      assert.is(mmapper.stats().mappedBytes, 2 * CHUNK)
+    },
+    { maxMappedBytes: 3 * CHUNK },
+  ))
+
+test('memory that is not reserved, and foreign memory, is refused', () =>
+  withMapper(mmapper => {
+    using image = MemoryImage.of(pattern(CHUNK, 1))
+    mmapper.unmap(at(3), PAGES)
+    assert.match(thrownBy(() => loadImage(mmapper, at(2), 2 * CHUNK, image)).message, /not reserved/)
+    mmapper.markAsMapped(at(3), CHUNK)
+    assert.match(thrownBy(() => loadImage(mmapper, at(2), 2 * CHUNK, image)).message, /foreign/)
+    assert.is(mmapper.stateAt(at(2)), 'Quarantined')
+  }))
+
+for (const forever of [false, true]) {
+  test(`a call that the OS refuses ${forever ? 'from then on' : 'once'} changes nothing, whichever it is`, () => {
+    const { syscalls, fault, made, reset } = faultySyscalls()
+    withMapper(
+      mmapper => {
+        using first = MemoryImage.of(pattern(3 * CHUNK, 1))
+        using image = MemoryImage.of(pattern(CHUNK + 2 * PAGE, 2))
+        loadImage(mmapper, at(1), CHUNK, first)
+        const before = contentOf(mmapper, at(1), CHUNK)
+        let calls = 0
+        let undone = 0
+        for (let call = 1; ; call++) {
+          reset()
+          fault.at = call
+          fault.forever = forever
+          let error: (Error & { partial?: unknown }) | undefined
+          try {
+            loadImage(mmapper, at(0) + PAGE, 3 * CHUNK, image)
+          } catch (thrown) {
+            error = thrown as Error
+          }
+          calls = made()
+          reset()
+          if (error === undefined) break
+          assert.equal(mmapper.audit(), [], `call ${call}`)
+          assert.match(error.message, /^Cannot load 0x/)
+          if (error.partial !== undefined) {
+            assert.ok(forever, `call ${call}: ${error.message}`)
+            mmapper.decommit(at(0), 4 * PAGES)
+            loadImage(mmapper, at(1), CHUNK, first)
+            continue
+          }
+          undone++
+          assert.is(mmapper.stats().imageBytes, CHUNK, `call ${call}`)
+          assert.is(mmapper.stats().mappedBytes, CHUNK, `call ${call}`)
+          assert.is(firstDifference(contentOf(mmapper, at(1), CHUNK), before), -1)
+          assert.equal(
+            osPermissions(at(0), 4 * CHUNK).map(({ permissions }) => permissions),
+            ['---p', 'rw-p', '---p'],
+          )
+        }
+        assert.ok(calls >= 5 && undone > 0)
+        const expected = new Uint8Array(4 * CHUNK)
+        expected.set(pattern(CHUNK + 2 * PAGE, 2), PAGE)
+        holds(mmapper, at(0), expected)
+      },
+      { syscalls },
+    )
+  })
+}
+
+test.run()

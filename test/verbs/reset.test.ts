@@ -1,0 +1,242 @@
+/** `reset` and `changedRanges`: what memory holds and how it is protected afterwards, and what stays in memory. */
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ChunkStateMmapper, MemoryImage } from '../../lib/index.js'
+import { contextOf } from '../../lib/transition/context.js'
+import {
+  changedPages,
+  contentOf,
+  firstDifference,
+  loadImage,
+  PAGE,
+  pattern,
+  poke,
+  resetRange,
+} from '../support/images.js'
+import { CHUNK, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { checkAgainstOs } from '../support/recount.js'
+import { osPermissions } from '../support/support.js'
+
+const at = (chunk: number): number => WINDOW + chunk * CHUNK
+const KEPT = { keepResidentBytes: 2 ** 30 }
+const DROPPED = { keepResidentBytes: 0 }
+
+function withMapper(run: (mmapper: ChunkStateMmapper) => void, options = {}): void {
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16, ...options })
+  try {
+    mmapper.quarantineAddressRange(WINDOW, 16 * PAGES)
+    run(mmapper)
+    checkAgainstOs(mmapper, 'at the end')
+  } finally {
+    mmapper[Symbol.dispose]()
+  }
+}
+
+function holds(mmapper: ChunkStateMmapper, start: number, content: Uint8Array): void {
+  assert.is(firstDifference(contentOf(mmapper, start, content.length), content), -1)
+}
+
+/** Chunk 0: never loaded; 1 and 2: an image of one chunk and a half page; 3 not committed. */
+function setUp(mmapper: ChunkStateMmapper): { image: MemoryImage; expected: Uint8Array } {
+  const image = MemoryImage.of(pattern(CHUNK + PAGE, 1).subarray(0, CHUNK + PAGE / 2))
+  mmapper.ensureMapped(at(0), PAGES)
+  loadImage(mmapper, at(1), 2 * CHUNK, image)
+  const expected = new Uint8Array(3 * CHUNK)
+  expected.set(image.read(0, image.bytes), CHUNK)
+  return { image, expected }
+}
+
+const CHANGED = [0, 3, PAGES, PAGES + 1, 2 * PAGES, 2 * PAGES + 5]
+
+for (const [how, options] of [
+  ['copied back', KEPT],
+  ['dropped', DROPPED],
+] as const) {
+  test(`changed pages that are ${how} hold again what was loaded, zeros elsewhere`, () =>
+    withMapper(mmapper => {
+      const { image, expected } = setUp(mmapper)
+      for (const page of CHANGED) poke(mmapper, at(0) + page * PAGE + 7, 253)
+      resetRange(mmapper, at(0), 4 * CHUNK, options)
+      holds(mmapper, at(0), expected)
+      assert.is(mmapper.stateAt(at(3)), 'Quarantined')
+      image.dispose()
+      for (const page of CHANGED) poke(mmapper, at(0) + page * PAGE + 7, 253)
+      resetRange(mmapper, at(0), 4 * CHUNK, options)
+      holds(mmapper, at(0), expected)
+    }))
+}
+
+test('a part of the memory is reset, page by page', () =>
+  withMapper(mmapper => {
+    const { image, expected } = setUp(mmapper)
+    for (const page of CHANGED) poke(mmapper, at(0) + page * PAGE, 253)
+    resetRange(mmapper, at(0) + 3 * PAGE, (PAGES - 2) * PAGE)
+    for (const page of [0, PAGES + 1, 2 * PAGES, 2 * PAGES + 5]) expected[page * PAGE] = 253
+    holds(mmapper, at(0), expected)
+    image.dispose()
+  }))
+
+test('changed pages of an image are told, joined, and only they', () =>
+  withMapper(mmapper => {
+    const { image } = setUp(mmapper)
+    assert.equal(changedPages(mmapper, at(1), 2 * CHUNK), [])
+    for (const page of [1, 2, 4, PAGES - 1, PAGES]) poke(mmapper, at(1) + page * PAGE, 253)
+    assert.equal(changedPages(mmapper, at(1), 3 * CHUNK), ['1–2', '4', `${PAGES - 1}–${PAGES}`])
+    assert.equal(changedPages(mmapper, at(1) + 2 * PAGE, 2 * PAGE), ['0'])
+    resetRange(mmapper, at(1), 2 * CHUNK, DROPPED)
+    assert.equal(changedPages(mmapper, at(1), 2 * CHUNK), [])
+    image.dispose()
+  }))
+
+test('touched pages of memory that was never loaded are changed', () =>
+  withMapper(mmapper => {
+    mmapper.ensureMapped(at(0), 2 * PAGES)
+    poke(mmapper, at(0) + 5 * PAGE, 1)
+    assert.equal(changedPages(mmapper, at(0), 2 * CHUNK), ['5'])
+  }))
+
+test('few pages stay resident, and many are dropped', () =>
+  withMapper(mmapper => {
+    const { image } = setUp(mmapper)
+    const touched = (): string[] => changedPages(mmapper, at(1), 2 * CHUNK)
+    for (const page of [2, 3, PAGES + 6]) poke(mmapper, at(1) + page * PAGE, 253)
+    resetRange(mmapper, at(1), 2 * CHUNK, { keepResidentBytes: 3 * PAGE })
+    assert.equal(touched(), ['2–3', `${PAGES + 6}`], 'private still, with the content of the image')
+    resetRange(mmapper, at(1), 2 * CHUNK, { keepResidentBytes: 3 * PAGE - 1 })
+    assert.equal(touched(), [])
+    image.dispose()
+  }))
+
+test('the protections of loaded pages come back, those elsewhere if it is said', () =>
+  withMapper(mmapper => {
+    const image = MemoryImage.of(pattern(CHUNK, 4))
+    mmapper.ensureMapped(at(0), PAGES)
+    loadImage(mmapper, at(1), 2 * CHUNK, image, { protection: 'ReadExec' })
+    const permissions = (): [number, string][] =>
+      osPermissions(at(0), 3 * CHUNK).map(piece => [piece.bytes / PAGE, piece.permissions])
+    mmapper.protect(at(0) + PAGE, 3 * PAGES - 1, 'ReadWrite')
+    poke(mmapper, at(1) + PAGE, 253)
+    poke(mmapper, at(2) + PAGE, 253)
+    mmapper.protect(at(0) + PAGE, PAGES, 'NoAccess')
+    resetRange(mmapper, at(0), 3 * CHUNK)
+    assert.equal(permissions(), [
+      [1, 'rw-p'],
+      [PAGES - 1, '---p'],
+      [2 * PAGES, 'r-xp'],
+    ])
+    resetRange(mmapper, at(0), 3 * CHUNK, { elsewhere: 'ReadWrite' })
+    assert.equal(permissions(), [
+      [PAGES, 'rw-p'],
+      [2 * PAGES, 'r-xp'],
+    ])
+    holds(mmapper, at(1), pattern(CHUNK, 4))
+    holds(mmapper, at(2), new Uint8Array(CHUNK))
+    image.dispose()
+  }))
+
+test('decommitted chunks stay so, and committed again they are reset to zeros', () =>
+  withMapper(mmapper => {
+    const { image } = setUp(mmapper)
+    mmapper.decommit(at(1), PAGES)
+    resetRange(mmapper, at(0), 4 * CHUNK)
+    assert.is(mmapper.stateAt(at(1)), 'Quarantined')
+    mmapper.ensureMapped(at(1), PAGES)
+    poke(mmapper, at(1), 5)
+    resetRange(mmapper, at(0), 4 * CHUNK)
+    holds(mmapper, at(1), new Uint8Array(CHUNK))
+    image.dispose()
+  }))
+
+test('the descriptor of an image that the program closes is not missed', () =>
+  withMapper(mmapper => {
+    const { image, expected } = setUp(mmapper)
+    image.dispose()
+    poke(mmapper, at(1), 253)
+    const { images } = contextOf(mmapper)
+    closeSync(images.fdOf(0))
+    const stranger = openSync('/dev/null', 'r')
+    resetRange(mmapper, at(0), 3 * CHUNK, KEPT)
+    holds(mmapper, at(0), expected)
+    mmapper.decommit(at(1), 2 * PAGES)
+    closeSync(stranger)
+    mmapper.ensureMapped(at(1), 2 * PAGES)
+  }))
+
+test('a file that was truncated is an error, and another image can be loaded over it', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'mmapper-'))
+  try {
+    withMapper(mmapper => {
+      const path = join(folder, 'image')
+      writeFileSync(path, pattern(CHUNK, 6))
+      const image = MemoryImage.open(path)
+      loadImage(mmapper, at(0), CHUNK, image)
+      const fd = openSync(path, 'r+')
+      ftruncateSync(fd, PAGE)
+      closeSync(fd)
+      for (const verb of [
+        () => resetRange(mmapper, at(0), CHUNK),
+        () => changedPages(mmapper, at(0), CHUNK),
+      ]) {
+        const error = thrownBy(verb)
+        assert.is(error.code, 'ENXIO')
+        assert.match(error.message, /truncated/)
+      }
+      const other = MemoryImage.of(pattern(CHUNK, 7))
+      loadImage(mmapper, at(0), CHUNK, other)
+      resetRange(mmapper, at(0), CHUNK)
+      holds(mmapper, at(0), pattern(CHUNK, 7))
+      image.dispose()
+      other.dispose()
+    })
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+for (const [how, options] of [
+  ['copies', KEPT],
+  ['drops', DROPPED],
+] as const) {
+  test(`a reset that ${how} and is refused, at whichever call, can be repeated`, () => {
+    const { syscalls, fault, made, reset } = faultySyscalls()
+    withMapper(
+      mmapper => {
+        const { image, expected } = setUp(mmapper)
+        let calls = 0
+        for (let call = 1; ; call++) {
+          reset()
+          mmapper.protect(at(1), PAGES, 'ReadWrite')
+          for (const page of CHANGED) poke(mmapper, at(0) + page * PAGE, 253)
+          mmapper.protect(at(1) + 2 * PAGE, 2, 'Read')
+          reset()
+          fault.at = call
+          let error: (Error & { partial?: unknown }) | undefined
+          try {
+            resetRange(mmapper, at(0), 4 * CHUNK, options)
+          } catch (thrown) {
+            error = thrown as Error
+          }
+          calls = made()
+          reset()
+          assert.equal(mmapper.audit(), [], `call ${call}`)
+          if (error === undefined) holds(mmapper, at(0), expected)
+          else assert.match(error.message, /^Cannot reset 0x/)
+          if (error !== undefined && error.partial === undefined) {
+            const changed = expected.slice()
+            for (const page of CHANGED) changed[page * PAGE] = 253
+            holds(mmapper, at(0), changed)
+          }
+          if (calls < call) break
+        }
+        assert.ok(calls >= 5, `${calls}`)
+        image.dispose()
+      },
+      { syscalls },
+    )
+  })
+}
+
+test.run()
