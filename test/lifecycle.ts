@@ -127,7 +127,7 @@ await step(
   () => {
     heap = mmapper.reserveSharedHeap(64 * CHUNK, { annotation: MmapAnnotation.space('shared') })
     heap.commit(0, 8 * CHUNK)
-    heap.bytesView()[5 * CHUNK] = 7
+    heap.view(Uint8Array)[5 * CHUNK] = 7
     agrees(mmapper)
   },
   'largest shared heap',
@@ -144,7 +144,7 @@ await step(
     })
     await worker.terminate()
     is(said, 'Mapped 7')
-    is(heap.bytesView()[6 * CHUNK], 8)
+    is(heap.view(Uint8Array)[6 * CHUNK], 8)
     const view = mmapper.view(start + 2 * CHUNK, 16)
     is(new Uint8Array(view)[0], 9)
     mmapper.releaseView(view)

@@ -76,7 +76,7 @@ check('a shared heap has its name', () => {
   const heap = mmapper.reserveSharedHeap(4 * CHUNK, { annotation: MmapAnnotation.space('shared') })
   same(nameAt(heap.start), '[anon:mmapper:space:shared]')
   heap.commit(0, CHUNK)
-  heap.bytesView()[0] = 1
+  heap.view(Uint8Array)[0] = 1
   same(mmapper.audit(), [])
   heap[Symbol.dispose]()
 })

@@ -260,7 +260,9 @@ export function illegalConstructor(name: string, makers: string): TypeError {
 }
 
 /** @internal */
-export function disposedError(what: 'mapper' | 'shared heap' | 'memory image' = 'mapper'): MmapperError {
+export function disposedError(
+  what: 'mapper' | 'shared heap' | 'reservation' | 'memory image' = 'mapper',
+): MmapperError {
   return new MmapperError(
     'ERR_MMAPPER_DISPOSED',
     `Cannot use a ${what} after it was disposed. Make a new one`,

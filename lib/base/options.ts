@@ -11,6 +11,7 @@ import { MmapAnnotation } from './annotation.js'
 import { invalidArgType, invalidArgValue, outOfRange, unknownOption } from './errors.js'
 import { nearest } from './nearest.js'
 import { HugePageSupport, MmapProtection } from './policy.js'
+import type { Address } from './range.js'
 
 /** What callers may say about new memory; `O` in the contract. */
 export interface MapOptions {
@@ -27,6 +28,11 @@ export interface AlignedMapOptions extends MapOptions {
   readonly align?: number | undefined
 }
 
+export interface ReserveOptions extends AlignedMapOptions {
+  /** Where to reserve, exactly; a multiple of `align`. Default: where the OS likes. */
+  readonly at?: Address | undefined
+}
+
 export interface SharedHeapOptions extends MapOptions {
   /**
    * Default true: touching an uncommitted chunk kills the process, as a stray pointer should. False: it reads
@@ -37,11 +43,13 @@ export interface SharedHeapOptions extends MapOptions {
 
 const MAP_KEYS = ['hugePage', 'protection', 'annotation'] as const
 const ALIGNED_KEYS = [...MAP_KEYS, 'align'] as const
+const RESERVE_KEYS = [...ALIGNED_KEYS, 'at'] as const
 const HEAP_KEYS = [...MAP_KEYS, 'guard'] as const
 
 /** Options that some calls take and others do not. */
 const TAKEN_BY: Readonly<Record<string, string>> = {
-  align: 'quarantineAddressRangeAnywhere and quarantineAddressRangePreferred take',
+  align: 'reserve, quarantineAddressRangeAnywhere and quarantineAddressRangePreferred take',
+  at: 'reserve takes',
   guard: 'reserveSharedHeap takes',
   logGranularity: 'the constructor of a mapper takes',
   logMappableBytes: 'the constructor of a mapper takes',
@@ -110,6 +118,14 @@ export function checkAlignedOptions(options: AlignedMapOptions | undefined): Ali
   if (options === undefined) return NO_OPTIONS
   const copy = copyOf(checkKeys(options, ALIGNED_KEYS))
   return { ...copy, align: options.align }
+}
+
+/** @internal A checked copy; `align` and `at` are left to whoever knows the geometry. */
+export function checkReserveOptions(options: ReserveOptions | undefined): ReserveOptions {
+  if (options === undefined) return NO_OPTIONS
+  const copy = copyOf(checkKeys(options, RESERVE_KEYS))
+  const { align, at } = options
+  return { ...copy, align, at }
 }
 
 /** @internal A checked copy. */

@@ -12,13 +12,17 @@ import {
   checkHeapOptions,
   checkMapOptions,
   checkMember,
+  checkReserveOptions,
   type MapOptions,
+  type ReserveOptions,
   type SharedHeapOptions,
 } from '../base/options.js'
 import { type MapState, MemoryAdvice, MmapProtection } from '../base/policy.js'
 import type { Address } from '../base/range.js'
 import type { ChunkReader } from '../chunks/chunk_reader.js'
 import { MAPPED, STATE_MASK, stateName } from '../chunks/entry.js'
+import { reduceClaims, reduceClaimsByState } from '../managed/claims.js'
+import { type Reservation, reserve } from '../managed/reservation.js'
 import { reserveSharedHeap, type SharedHeap } from '../managed/shared_heap.js'
 import type { Syscalls } from '../os/libc.js'
 import { releaseMaps } from '../os/maps_file.js'
@@ -177,7 +181,15 @@ export class ChunkStateMmapper implements Mmapper {
   }
 
   unmap(start: Address, pages: number): void {
-    unmap(this.#live(), this.#geometry.wholeChunks(start, pages))
+    const context = this.#live()
+    const range = this.#geometry.wholeChunks(start, pages)
+    try {
+      unmap(context, range)
+    } catch (error) {
+      reduceClaimsByState(context, range)
+      throw error
+    }
+    reduceClaims(context, range)
   }
 
   protect(start: Address, pages: number, protection: MmapProtection): void {
@@ -207,6 +219,11 @@ export class ChunkStateMmapper implements Mmapper {
   releaseViews(start: Address, pages: number): void {
     const context = this.#live()
     releaseViews(context, { start, bytes: this.#geometry.osPages(start, pages) })
+  }
+
+  reserve(bytes: number, options?: ReserveOptions): Reservation {
+    const checked = checkReserveOptions(options)
+    return reserve(this.#live(), bytes, checked)
   }
 
   reserveSharedHeap(bytes: number, options?: SharedHeapOptions): SharedHeap {

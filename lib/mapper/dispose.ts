@@ -12,7 +12,7 @@ import { prepareToClose } from '../transition/loaded.js'
 import { closePageScan } from '../transition/page_scan.js'
 import { checkViews } from '../transition/refusal.js'
 import { clearSlot, sweepDeadThreads } from '../transition/sweep.js'
-import { endHeap } from '../verbs/lend.js'
+import { endHeap, forgetEnded, openGuards } from '../verbs/lend.js'
 import { unmapHeld } from '../verbs/unmap.js'
 
 export function dispose(context: Context): void {
@@ -61,9 +61,15 @@ function attachedError(context: Context, others: readonly number[]): MmapperErro
 function end(context: Context): void {
   const everything = { start: 0, limit: context.map.chunks }
   checkViews(context, 'dispose', context.geometry.byteRange(everything))
+  const heaps = usedHeaps(context)
+  for (const heap of heaps) openGuards(context, heap)
   unmapHeld(context, everything)
   context.localViews.detachOver(context.geometry.byteRange(everything))
-  for (let heap = 0; heap < context.heaps.limit; heap++) context.heaps.remove(heap)
+  for (const heap of heaps) forgetEnded(context, heap)
+}
+
+function usedHeaps({ heaps }: Context): number[] {
+  return Array.from({ length: heaps.limit }, (_, heap) => heap).filter(heap => heaps.isUsed(heap))
 }
 
 /** This thread goes; the mapper stays. Heaps that nobody else holds end: their pages are as the engine made them. */

@@ -27,9 +27,10 @@
  */
 
 import type { MmapperHandle } from '../base/handle.js'
-import type { AlignedMapOptions, MapOptions, SharedHeapOptions } from '../base/options.js'
+import type { AlignedMapOptions, MapOptions, ReserveOptions, SharedHeapOptions } from '../base/options.js'
 import type { MapState, MemoryAdvice, MmapProtection } from '../base/policy.js'
 import type { Address, ByteRange } from '../base/range.js'
+import type { Reservation } from '../managed/reservation.js'
 import type { SharedHeap } from '../managed/shared_heap.js'
 import type { Syscalls } from '../os/libc.js'
 import type { SyscallCounts } from '../os/os_memory.js'
@@ -205,6 +206,13 @@ export interface Mmapper extends Disposable {
    * By OS pages, of any state; none there is nothing to do.
    */
   releaseViews(start: Address, pages: number): void
+
+  /**
+   * Unmapped → Quarantined, as an object that owns the range and speaks of byte offsets: `bytes`, rounded up to whole
+   * chunks, where the OS chooses, or exactly at `options.at`. Commits default to the other options.
+   * @throws {MmapError} `EEXIST` (`options.at` is occupied, by whomever), `ENOMEM`
+   */
+  reserve(bytes: number, options?: ReserveOptions): Reservation
 
   /**
    * A SharedArrayBuffer of `bytes` bytes whose pages this mapper manages, all Quarantined at first.

@@ -5,16 +5,19 @@
  * alive holds. All under the lock.
  */
 import { MmapperError } from '../base/errors.js'
-import type { ChunkRange } from '../base/range.js'
+import type { ByteRange, ChunkRange } from '../base/range.js'
 import { MOST_HEAPS, type SharedLayout } from './layout.js'
 import * as Word from './word.js'
 
 const WORDS_PER_HEAP = 4
 
-/** What commits of a heap default to: a protection code and an attribute word. */
+/** What a heap was reserved with. */
 export interface HeapOptions {
+  /** What its commits default to: a protection code, and an attribute word. */
   readonly protection: number
   readonly attributes: number
+  /** What was taken of the buffer, in bytes: the heap and its guards. */
+  readonly taken: ByteRange
 }
 
 export class HeapTable {
@@ -22,12 +25,14 @@ export class HeapTable {
   readonly #ranges: Float64Array
   readonly #holders: Int32Array
   readonly #options: Int32Array
+  readonly #taken: Float64Array
 
   constructor(layout: SharedLayout) {
     this.#words = layout.words
     this.#ranges = layout.heapRanges
     this.#holders = layout.heapHolders
     this.#options = layout.heapOptions
+    this.#taken = layout.heapTaken
   }
 
   get limit(): number {
@@ -56,7 +61,7 @@ export class HeapTable {
   }
 
   /** Records a heap held by `slot`. */
-  add(slot: number, { start, limit }: ChunkRange, { protection, attributes }: HeapOptions): number {
+  add(slot: number, { start, limit }: ChunkRange, { protection, attributes, taken }: HeapOptions): number {
     let heap = 0
     while (heap < this.limit && this.isUsed(heap)) heap++
     if (heap >= MOST_HEAPS) {
@@ -69,15 +74,21 @@ export class HeapTable {
     this.hold(heap, slot)
     this.#options[2 * heap] = protection
     this.#options[2 * heap + 1] = attributes
+    this.#taken[2 * heap] = taken.start
+    this.#taken[2 * heap + 1] = taken.bytes
     this.#ranges[2 * heap] = start
     this.#ranges[2 * heap + 1] = limit
     if (heap === this.limit) this.#words[Word.HeapLimit] = heap + 1
     return heap
   }
 
-  /** What the heap was reserved with, for whoever attaches. */
+  /** What the heap was reserved with, for whoever attaches or ends it. */
   optionsOf(heap: number): HeapOptions {
-    return { protection: this.#options[2 * heap]!, attributes: this.#options[2 * heap + 1]! }
+    return {
+      protection: this.#options[2 * heap]!,
+      attributes: this.#options[2 * heap + 1]!,
+      taken: { start: this.#taken[2 * heap]!, bytes: this.#taken[2 * heap + 1]! },
+    }
   }
 
   hold(heap: number, slot: number): void {

@@ -118,7 +118,7 @@ function placesOf(shape: Shape) {
     threads: place(24 * MOST_THREADS),
     // Near the header: the totals of memory without annotation take no page of their own.
     totals: place(24 * MOST_ANNOTATIONS),
-    heaps: place(40 * MOST_HEAPS),
+    heaps: place(56 * MOST_HEAPS),
     viewThreads: place(4 * MOST_VIEWS),
     viewRanges: place(16 * MOST_VIEWS),
     images: place(32 * MOST_IMAGE_RANGES),
@@ -163,6 +163,8 @@ export class SharedLayout {
   readonly heapRanges: Float64Array
   /** Protection code and attribute word by heap: what its commits default to. */
   readonly heapOptions: Int32Array
+  /** Start and bytes by heap: what was taken of the engine's buffer. */
+  readonly heapTaken: Float64Array
   /** 128 bits by heap: which thread slots hold the buffer. */
   readonly heapHolders: Int32Array
   /** Thread slot + 1 by view; 0 where free. */
@@ -236,6 +238,7 @@ export class SharedLayout {
     this.heapRanges = new Float64Array(memory, at.heaps, 2 * MOST_HEAPS)
     this.heapHolders = new Int32Array(memory, at.heaps + 16 * MOST_HEAPS, 4 * MOST_HEAPS)
     this.heapOptions = new Int32Array(memory, at.heaps + 32 * MOST_HEAPS, 2 * MOST_HEAPS)
+    this.heapTaken = new Float64Array(memory, at.heaps + 40 * MOST_HEAPS, 2 * MOST_HEAPS)
     this.viewThreads = new Int32Array(memory, at.viewThreads, MOST_VIEWS)
     this.viewRanges = new Float64Array(memory, at.viewRanges, 2 * MOST_VIEWS)
     this.imageStarts = new Float64Array(memory, at.images, MOST_IMAGE_RANGES)

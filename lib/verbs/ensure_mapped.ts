@@ -19,7 +19,7 @@
  */
 
 import type { MapOptions } from '../base/options.js'
-import { HugePageSupport, MemoryAdvice, protectionCode } from '../base/policy.js'
+import { HugePageSupport, MapState, MemoryAdvice, protectionCode } from '../base/policy.js'
 import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
 import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js'
 import { adviceChange } from '../chunks/advice.js'
@@ -41,7 +41,7 @@ import type { Context } from '../transition/context.js'
 import { begin, end, enter, leave, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
 import { forgetLoaded, hasLoaded } from '../transition/loaded.js'
-import { checkLimit, hasAllowance, refused } from '../transition/refusal.js'
+import { checkLimit, hasAllowance, refused, stateError } from '../transition/refusal.js'
 import { attributesFor, restoreHints } from '../transition/restore.js'
 import { attempt, rollBack, type Undo } from '../transition/roll_back.js'
 
@@ -53,16 +53,37 @@ export function ensureMapped(context: Context, range: ChunkRange, options: MapOp
   if (range.limit - range.start === 1 && mapChunk(context, range.start, options)) return
   transition(context, () => {
     settleHeaps(context, 'map', range)
-    const prot = options.protection === undefined ? READ_WRITE : protectionCode(options.protection)
-    const attributes = attributesFor(context, options)
-    if (!plan(context, range, attributes)) return
-    begin(context, Journal.EnsureMapped, range, prot, attributes)
-    const refusal = mapRuns(context, range, prot)
-    if (refusal === undefined) publish(context)
-    else refusal.partial = rollBack(context, undoOf(context))
-    end(context)
-    if (refusal !== undefined) throw refused(context, { ...refusal, annotation: options.annotation?.name })
+    mapAll(context, range, options)
   })
+}
+
+/** As `ensureMapped`, of memory that is reserved: nothing that is Unmapped is mapped. */
+export function commitReserved(context: Context, range: ChunkRange, options: MapOptions): void {
+  if (range.limit - range.start === 1 && mapChunk(context, range.start, options)) return
+  transition(context, () => {
+    settleHeaps(context, 'map', range)
+    context.map.visitRuns(range, STATE_MASK, (run, entry) => {
+      if ((entry & STATE_MASK) === UNMAPPED)
+        throw stateError(context, 'map', run, MapState.Unmapped, RELEASED)
+    })
+    mapAll(context, range, options)
+  })
+}
+
+/** Why memory that is reserved by whoever asks may not be. */
+export const RELEASED = 'it was released with unmap. Reserve anew, and decommit what is to be used again'
+
+/** The transition itself, with the lock held and heaps settled. */
+function mapAll(context: Context, range: ChunkRange, options: MapOptions): void {
+  const prot = options.protection === undefined ? READ_WRITE : protectionCode(options.protection)
+  const attributes = attributesFor(context, options)
+  if (!plan(context, range, attributes)) return
+  begin(context, Journal.EnsureMapped, range, prot, attributes)
+  const refusal = mapRuns(context, range, prot)
+  if (refusal === undefined) publish(context)
+  else refusal.partial = rollBack(context, undoOf(context))
+  end(context)
+  if (refusal !== undefined) throw refused(context, { ...refusal, annotation: options.annotation?.name })
 }
 
 /** Makes sure of limit and room; false if nothing is to do. */

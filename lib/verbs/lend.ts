@@ -1,15 +1,21 @@
 /**
- * Buffers that the engine lends: made, placed, and their pages taken over. See `shared_heap.ts` for why the
- * pages are what they are.
+ * A heap's pages, taken over from the engine's buffer, and given up again. See `managed/shared_heap.ts` for why they are
+ * what they are.
+ *
+ * ```
+ *   buffer  ├ page ┼─ guard ─┼──────── heap: whole chunks ────────┼─ guard ─┤
+ * ```
+ *
+ * One call makes heap and guards inaccessible, all or nothing. The chunk map knows of the heap alone; where the guards
+ * are is in the table of heaps, so that whoever ends it finds them. They have no content, so they are opened before
+ * anything else ends: a thread that dies then leaves a heap without guards, and no page that the engine could not use.
  */
 
-import { invalidArgType, outOfRange } from '../base/errors.js'
 import type { SharedHeapOptions } from '../base/options.js'
 import { MmapProtection, protectionCode } from '../base/policy.js'
 import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
-import { BYTES_IN_PAGE, formatAddress, formatBytes } from '../base/range.js'
+import type { ByteRange } from '../base/range.js'
 import { LENT, QUARANTINED, SOFT, withState } from '../chunks/entry.js'
-import { addressOf, longestBuffer } from '../os/libc.js'
 import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, transition } from '../transition/frame.js'
@@ -26,86 +32,22 @@ export interface HeapPlace {
   readonly bytes: number
 }
 
-/** @internal Makes the buffer of a heap, within what this runtime allows, and finds the heap's place in it. */
-export function placeHeap(context: Context, bytes: number): HeapPlace {
-  const { bytesInChunk, mappableBytes } = context.geometry
-  checkSize(bytes, bytesInChunk, mappableBytes)
-  const size = Math.ceil(bytes / bytesInChunk) * bytesInChunk
-  const buffer = makeBuffer(size, bytesInChunk)
-  const base = addressOf(new Uint8Array(buffer, 0, 1))
-  const start = Math.ceil((base + BYTES_IN_PAGE) / bytesInChunk) * bytesInChunk
-  if (start + size > mappableBytes) {
-    const cause = `it must lie below 2 ** ${context.geometry.logMappableBytes}; the engine placed it at ${formatAddress(start)}`
-    throw outOfRange('bytes', `such that ${cause}`, bytes)
-  }
-  return { buffer, byteOffset: start - base, start, bytes: size }
+/** A new heap's place, and what becomes inaccessible if it is guarded: the heap and the slack around it. */
+export interface LentPlace extends HeapPlace {
+  readonly guarded: ByteRange
+  /** Whether the engine uses the memory of a buffer that it frees again as it is. */
+  readonly isRecycled: boolean
 }
 
-/** Bytes that a heap may have at most: there must be room for the slack before and after. */
-function checkSize(bytes: unknown, bytesInChunk: number, mappableBytes: number): void {
-  const longest = longestBuffer()
-  const most =
-    Math.floor((Math.min(longest, mappableBytes) - BYTES_IN_PAGE) / bytesInChunk - 1) * bytesInChunk
-  if (typeof bytes !== 'number') throw invalidArgType('bytes', 'a number', bytes)
-  if (Number.isSafeInteger(bytes) && bytes >= 1 && bytes <= most) return
-  let hint = ''
-  if (bytes > most)
-    hint = longest < mappableBytes ? `. ${LONGER_BUFFERS}` : `. ${free(mappableBytes, bytesInChunk)}`
-  const limit = `${formatBytes(most)}: what this runtime allows`
-  throw outOfRange('bytes', `an integer, 1 to ${most} (${limit})${hint}`, bytes)
-}
-
-/** What can really be had now: address space is used up, and limited, by more than the mapper. */
-function free(below: number, bytesInChunk: number): string {
-  const slack = bytesInChunk + BYTES_IN_PAGE
-  const most = Math.max(0, Math.floor((largestBelow(below) - slack) / bytesInChunk)) * bytesInChunk
-  return `The engine allows now a heap of about ${formatBytes(most)} (${most} bytes)`
-}
-
-const LONGER_BUFFERS = 'Node 22 and newer allow buffers as large as the address space'
-/** Steps of halving after the first size that works: within 2 %. */
-const REFINEMENTS = 6
-
-/** The largest buffer that the engine makes now, found by halving. */
-function largestBelow(bytes: number): number {
-  const fits = (size: number): boolean => {
-    try {
-      return new SharedArrayBuffer(0, { maxByteLength: size }).maxByteLength === size
-    } catch {
-      return false
-    }
-  }
-  let found = 2 ** Math.floor(Math.log2(bytes))
-  while (found >= BYTES_IN_PAGE && !fits(found)) found /= 2
-  if (found < BYTES_IN_PAGE) return 0
-  for (let step = found / 2, left = REFINEMENTS; left > 0 && step >= BYTES_IN_PAGE; step /= 2, left--) {
-    if (found + step < bytes && fits(found + step)) found += step
-  }
-  return found
-}
-
-/** The slack of a heap is a page before it, and what aligning it takes. */
-function makeBuffer(heapBytes: number, bytesInChunk: number): SharedArrayBuffer {
-  const bytes = heapBytes + bytesInChunk + BYTES_IN_PAGE
-  try {
-    const buffer = new SharedArrayBuffer(0, { maxByteLength: bytes })
-    buffer.grow(bytes)
-    return buffer
-  } catch (cause) {
-    throw Object.assign(
-      new RangeError(
-        `Cannot reserve a shared heap: the engine refused a buffer of ${formatBytes(bytes)}. ` +
-          `${free(bytes, bytesInChunk)}. Ask for less, or see vm.overcommit_memory and ulimit -v`,
-        { cause },
-      ),
-      { code: 'ERR_OUT_OF_RANGE' },
-    )
-  }
-}
+/**
+ * Buffers by their heaps' starts, whose memory the engine would use again as it is: their pages are ours, inaccessible
+ * perhaps, so they are not to be freed before the heap has ended here. One whose heap ends elsewhere stays.
+ */
+const KEPT = new Map<number, SharedArrayBuffer>()
 
 /** Takes the pages over and records them; the heap's number. */
-export function lend(context: Context, place: HeapPlace, options: SharedHeapOptions): number {
-  const { map, heaps, geometry } = context
+export function lend(context: Context, place: LentPlace, options: SharedHeapOptions): number {
+  const { map, heaps, geometry, os } = context
   const first = place.start / geometry.bytesInChunk
   const range = { start: first, limit: first + place.bytes / geometry.bytesInChunk }
   return transition(context, () => {
@@ -115,12 +57,15 @@ export function lend(context: Context, place: HeapPlace, options: SharedHeapOpti
     const { protection = MmapProtection.ReadWrite, guard = true } = options
     const attributes = attributesFor(context, options)
     map.prepareAttributes(range, attributes)
-    const heap = heaps.add(context.slot, range, { protection: protectionCode(protection), attributes })
+    const taken = guard ? place.guarded : place
+    const heap = heaps.add(context.slot, range, { protection: protectionCode(protection), attributes, taken })
+    if (place.isRecycled) KEPT.set(place.start, place.buffer)
     begin(context, Journal.Lend, range)
-    const errno = guard ? context.os.decommit(place.start, place.bytes) : 0
+    const errno = guard ? os.decommit(taken.start, taken.bytes) : 0
     if (errno < 0) {
       heaps.remove(heap)
       end(context)
+      KEPT.delete(place.start)
       throw lendRefused(context, place, options, errno)
     }
     map.set(range, guard ? GUARDED : UNGUARDED, attributes)
@@ -152,7 +97,31 @@ export function redoLend(context: Context): void {
 /** Makes the pages of a heap again what the engine made, and forgets it. By a thread that holds it. */
 export function endHeap(context: Context, heap: number): void {
   const range = context.heaps.rangeOf(heap)
-  checkViews(context, 'dispose', context.geometry.byteRange(range))
+  const { start, bytes } = context.geometry.byteRange(range)
+  checkViews(context, 'end', { start, bytes })
+  openGuards(context, heap)
   unmapHeld(context, range)
-  context.heaps.remove(heap)
+  forgetEnded(context, heap)
+}
+
+/** The slack around a heap is again what the engine made. Throws what the OS says; once more is nothing lost. */
+export function openGuards(context: Context, heap: number): void {
+  const { heaps, geometry, os } = context
+  const { start, bytes } = geometry.byteRange(heaps.rangeOf(heap))
+  const { taken } = heaps.optionsOf(heap)
+  const limit = start + bytes
+  const guards = [
+    { start: taken.start, bytes: start - taken.start },
+    { start: limit, bytes: taken.start + taken.bytes - limit },
+  ]
+  for (const guard of guards) {
+    const errno = guard.bytes === 0 ? 0 : os.restore(guard.start, guard.bytes)
+    if (errno < 0) throw refused(context, { action: 'unmap', syscall: 'mmap', errno, start, bytes })
+  }
+}
+
+/** Forgets a heap whose pages are all as the engine made them. */
+export function forgetEnded({ heaps, geometry }: Context, heap: number): void {
+  KEPT.delete(geometry.startOf(heaps.rangeOf(heap)))
+  heaps.remove(heap)
 }

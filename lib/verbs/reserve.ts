@@ -22,7 +22,7 @@ import type { Context } from '../transition/context.js'
 import { begin, end, leak, transition } from '../transition/frame.js'
 import { attributesFor } from '../transition/restore.js'
 import { attempt } from '../transition/roll_back.js'
-import { forgetHeapsOver } from '../transition/sweep.js'
+import { forgetHeapsOver, sweepDeadThreads } from '../transition/sweep.js'
 import { quarantineRefused, quarantineRuns, type Refused, record } from './quarantine.js'
 
 /** Below this no platform lets a process map: vm.mmap_min_addr, and null pointers. */
@@ -63,6 +63,18 @@ export function quarantineAnywhere(context: Context, placement: Placement, optio
     }
     if (!('errno' in attempt)) return attempt.start
     throw quarantineRefused(context, { ...attempt, start: -1, bytes, align }, options)
+  })
+}
+
+/** Reserves exactly there: EEXIST if any of it is anybody's, this mapper's too. */
+export function reserveExactly(context: Context, { start, bytes }: ByteRange, options: MapOptions): void {
+  transition(context, () => {
+    const { heaps, slot, os } = context
+    os.sweepStrays()
+    // A heap that nobody holds any more may have been there.
+    if (heaps.notHeldOver(chunksOf(context, start, bytes), slot) >= 0) sweepDeadThreads(context)
+    const attempt = reserveAt(context, start, bytes, attributesFor(context, options))
+    if ('errno' in attempt) throw quarantineRefused(context, { ...attempt, start, bytes }, options)
   })
 }
 

@@ -133,8 +133,16 @@ test('where no known option is near, all are listed', () => {
 
 test('an option that other calls take is refused, naming them', () => {
   for (const [check, key, taker] of [
-    [checkMapOptions, 'align', 'quarantineAddressRangeAnywhere and quarantineAddressRangePreferred take'],
-    [checkHeapOptions, 'align', 'quarantineAddressRangeAnywhere and quarantineAddressRangePreferred take'],
+    [
+      checkMapOptions,
+      'align',
+      'reserve, quarantineAddressRangeAnywhere and quarantineAddressRangePreferred take',
+    ],
+    [
+      checkHeapOptions,
+      'align',
+      'reserve, quarantineAddressRangeAnywhere and quarantineAddressRangePreferred take',
+    ],
     [checkMapOptions, 'guard', 'reserveSharedHeap takes'],
     [checkAlignedOptions, 'guard', 'reserveSharedHeap takes'],
     [checkMapOptions, 'maxMappedBytes', 'the constructor of a mapper takes'],

@@ -106,7 +106,7 @@ function grow(mmapper: ChunkStateMmapper): Row {
 /** Gives 4 MiB back whose every page was written. */
 function giveBack(mmapper: ChunkStateMmapper): Row {
   const heap = mmapper.reserveSharedHeap(STEPS * CHUNK)
-  const bytes = heap.bytesView()
+  const bytes = heap.view(Uint8Array)
   let resizable = new ArrayBuffer(0)
   const touch = (array: Uint8Array): void => {
     for (let at = 0; at < array.length; at += 4096) array[at] = 1

@@ -100,7 +100,7 @@ test('every granularity gives aligned heaps', () => {
     const heap = mmapper.reserveSharedHeap(1)
     assert.is(heap.start % mmapper.granularity, 0)
     heap.commit(0, 1)
-    heap.bytesView()[heap.bytes - 1] = 1
+    heap.view(Uint8Array)[heap.bytes - 1] = 1
     mmapper[Symbol.dispose]()
   }
 })
@@ -170,7 +170,7 @@ test('bad arguments are refused before anything happens', () => {
     assert.ok(codes.includes(String(codeOf(() => heap.commit(0, HEAP + 1)))))
     assert.ok(codes.includes(String(codeOf(() => heap.decommit(0, BYTES_IN_PAGE)))))
     assert.ok(codes.includes(String(codeOf(() => heap.decommit(1, CHUNK)))))
-    assert.ok(codes.includes(String(codeOf(() => heap.bytesView(0, HEAP + 1)))))
+    assert.ok(codes.includes(String(codeOf(() => heap.view(Uint8Array, 0, HEAP + 1)))))
     assert.is(
       codeOf(() => mmapper.reserveSharedHeap(1, { guard: 1 as never })),
       'ERR_INVALID_ARG_TYPE',
@@ -186,7 +186,7 @@ test('chunks are Quarantined until committed, zero then, and Quarantined again o
     assert.is(states(mmapper), 'Quarantined 8')
     heap.commit(2 * CHUNK + 5, 2 * CHUNK)
     assert.is(states(mmapper), 'Quarantined 2, Mapped 3, Quarantined 3')
-    const bytes = heap.bytesView(2 * CHUNK, 3 * CHUNK)
+    const bytes = heap.view(Uint8Array, 2 * CHUNK, 3 * CHUNK)
     assert.is(
       bytes.findIndex(byte => byte !== 0),
       -1,
@@ -218,7 +218,7 @@ testIf(test, hasMaps, 'no /proc/self/maps', 'the OS shows what the chunk map say
 test('advice reaches the pages', () => {
   withHeap((_, heap) => {
     heap.commit(0, CHUNK)
-    const bytes = heap.bytesView(0, CHUNK)
+    const bytes = heap.view(Uint8Array, 0, CHUNK)
     bytes[5] = 5
     heap.advise(0, BYTES_IN_PAGE, 'DontNeed')
     assert.is(bytes[5], 0)
@@ -269,7 +269,7 @@ test("the mapper's own methods work on the heap's addresses", () => {
     assert.is(mmapper.stateAt(heap.start + 2 * CHUNK), 'Quarantined')
     const view = mmapper.view(heap.start, 16)
     new Uint8Array(view)[3] = 3
-    assert.is(heap.bytesView(0, 16)[3], 3)
+    assert.is(heap.view(Uint8Array, 0, 16)[3], 3)
     mmapper.releaseView(view)
     mmapper.protect(heap.start, 1, 'Read')
     mmapper.advise(heap.start + CHUNK, 1, 'DontNeed')
@@ -285,7 +285,7 @@ test("the mapper's own methods work on the heap's addresses", () => {
 test('unmapping leaves the pages as the engine made them: accessible and zero', () => {
   withHeap((mmapper, heap) => {
     heap.commit(0, 4 * CHUNK)
-    const bytes = heap.bytesView()
+    const bytes = heap.view(Uint8Array)
     bytes.fill(1, 0, 4 * CHUNK)
     mmapper.unmap(heap.start + CHUNK, 4 * PAGES)
     assert.is(states(mmapper), 'Mapped 1, Quarantined 3')
@@ -305,13 +305,13 @@ test('unmapping leaves the pages as the engine made them: accessible and zero', 
 test('a view of fixed length is a plain Uint8Array over any part, mapped or not', () => {
   withHeap((_, heap) => {
     heap.commit(CHUNK, CHUNK)
-    const view = heap.bytesView(CHUNK, 8)
+    const view = heap.view(Uint8Array, CHUNK, 8)
     assert.is(Object.getPrototypeOf(view), Uint8Array.prototype)
     assert.equal(Object.keys(view), ['0', '1', '2', '3', '4', '5', '6', '7'])
     assert.is(view.buffer, heap.buffer)
     assert.is(view.byteOffset, heap.byteOffset + CHUNK)
-    assert.is(heap.bytesView().length, heap.bytes)
-    assert.is(heap.bytesView(CHUNK).length, heap.bytes - CHUNK)
+    assert.is(heap.view(Uint8Array).length, heap.bytes)
+    assert.is(heap.view(Uint8Array, CHUNK).length, heap.bytes - CHUNK)
     view.set([1, 2, 3])
     assert.equal([...view.subarray(0, 4)], [1, 2, 3, 0])
   })
@@ -325,7 +325,7 @@ for (const guard of [true, false]) {
     const heap = mmapper.reserveSharedHeap(HEAP, { guard })
     heap.commit(0, 3 * CHUNK)
     heap.protect(0, BYTES_IN_PAGE, 'NoAccess')
-    const bytes = heap.bytesView()
+    const bytes = heap.view(Uint8Array)
     bytes.fill(1, CHUNK, 3 * CHUNK)
     heap[Symbol.dispose]()
     if (hasMaps) assert.is(permissions(heap), 'rw-p 8')
@@ -340,7 +340,7 @@ for (const guard of [true, false]) {
       () => heap.decommit(0, CHUNK),
       () => heap.protect(0, BYTES_IN_PAGE, 'Read'),
       () => heap.advise(0, BYTES_IN_PAGE, 'DontNeed'),
-      () => heap.bytesView(),
+      () => heap.view(Uint8Array),
       () => SharedHeap.attach(mmapper, heap.handle),
     ]) {
       assert.is(codeOf(action), DISPOSED)
@@ -358,7 +358,7 @@ test('a mapper that ends takes its heaps along', () => {
     codeOf(() => heap.commit(0, 1)),
     DISPOSED,
   )
-  assert.is(heap.bytesView === undefined ? 0 : new Uint8Array(heap.buffer, heap.byteOffset, 1)[0], 0)
+  assert.is(new Uint8Array(heap.buffer, heap.byteOffset, 1)[0], 0)
   heap[Symbol.dispose]()
   assert.match(inspect(heap), /disposed/)
 })
@@ -424,7 +424,7 @@ test('a refusal by the OS leaves the heap as it was, and disposing can be repeat
   withHeap(
     (mmapper, heap) => {
       heap.commit(0, 2 * CHUNK)
-      heap.bytesView(0, 1)[0] = 1
+      heap.view(Uint8Array, 0, 1)[0] = 1
       refusing = true
       assert.is(
         codeOf(() => heap[Symbol.dispose]()),
@@ -436,7 +436,7 @@ test('a refusal by the OS leaves the heap as it was, and disposing can be repeat
       )
       refusing = false
       assert.is(states(mmapper), 'Mapped 2, Quarantined 6')
-      assert.is(heap.bytesView(0, 1)[0], 1)
+      assert.is(heap.view(Uint8Array, 0, 1)[0], 1)
       assert.is(contextOf(mmapper).heaps.limit, 1)
     },
     {},
@@ -622,17 +622,17 @@ test('a worker attaches by the handle, and both threads see commits and bytes of
   const mmapper = new ChunkStateMmapper()
   const heap = mmapper.reserveSharedHeap(HEAP)
   heap.commit(0, CHUNK)
-  heap.bytesView(0, 1)[0] = 7
+  heap.view(Uint8Array, 0, 1)[0] = 7
   const answer = await inWorker(
     `const mmapper = ChunkStateMmapper.attach(data.mapper)
      const heap = SharedHeap.attach(mmapper, data.heap)
      heap.commit(${CHUNK}, ${CHUNK})
-     heap.bytesView(${CHUNK}, 1)[0] = 8
-     return [heap.bytesView(0, 1)[0], heap.start, heap.bytes, heap.byteOffset]`,
+     heap.view(Uint8Array, ${CHUNK}, 1)[0] = 8
+     return [heap.view(Uint8Array, 0, 1)[0], heap.start, heap.bytes, heap.byteOffset]`,
     { mapper: mmapper.handle, heap: heap.handle },
   )
   assert.equal(answer, [7, heap.start, heap.bytes, heap.byteOffset])
-  assert.is(heap.bytesView(CHUNK, 1)[0], 8)
+  assert.is(heap.view(Uint8Array, CHUNK, 1)[0], 8)
   assert.is(states(mmapper), 'Mapped 2, Quarantined 6')
   heap[Symbol.dispose]()
   mmapper[Symbol.dispose]()
@@ -665,7 +665,7 @@ test("a dead worker's heap lives on where another thread holds it", async () => 
   await inWorker(
     `const heap = ChunkStateMmapper.attach(data.mapper).reserveSharedHeap(${HEAP})
      heap.commit(0, 1)
-     heap.bytesView(0, 1)[0] = 7
+     heap.view(Uint8Array, 0, 1)[0] = 7
      data.port.postMessage(heap.handle)
      await new Promise(resolve => data.port.once('message', resolve))
      data.port.close()`,
@@ -673,7 +673,7 @@ test("a dead worker's heap lives on where another thread holds it", async () => 
     [channel.port2],
   )
   const heap = heaps[0]!
-  assert.is(heap.bytesView(0, 1)[0], 7)
+  assert.is(heap.view(Uint8Array, 0, 1)[0], 7)
   heap.commit(CHUNK, CHUNK)
   assert.is(states(mmapper), 'Mapped 2, Quarantined 6')
   if (hasMaps) assert.equal(mmapper.audit(), [])
@@ -829,12 +829,12 @@ test('the offset of a view is looked at before it is used', () => {
     }
     for (const offset of [1n, Symbol('a'), '1', null, touchy]) {
       assert.is(
-        codeOf(() => heap.bytesView(offset as never)),
+        codeOf(() => heap.view(Uint8Array, offset as never)),
         'ERR_INVALID_ARG_TYPE',
       )
     }
     assert.is(
-      codeOf(() => heap.bytesView(0, HEAP + 1)),
+      codeOf(() => heap.view(Uint8Array, 0, HEAP + 1)),
       'ERR_OUT_OF_RANGE',
     )
   })

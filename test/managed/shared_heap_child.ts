@@ -98,7 +98,7 @@ const WORKERS = {
     const mmapper = ChunkStateMmapper.attach(mapper)
     const heap = SharedHeap.attach(mmapper, heaps[0]!)
     const size = heap.bytes / 4
-    const bytes = heap.bytesView(part * size, size)
+    const bytes = heap.view(Uint8Array, part * size, size)
     const chunks = size / CHUNK
     let isLive = true
     Atomics.add(flags, 0, 1)
@@ -143,7 +143,13 @@ const SCENARIOS: Readonly<Record<string, () => void | Promise<void>>> = {
   print() {
     const mmapper = new ChunkStateMmapper()
     const heap = mmapper.reserveSharedHeap(2 ** 26)
-    const subjects = [heap, heap.handle, heap.bytesView(), heap.bytesView(2 ** 22, 5), heap.buffer]
+    const subjects = [
+      heap,
+      heap.handle,
+      heap.view(Uint8Array),
+      heap.view(Uint8Array, 2 ** 22, 5),
+      heap.buffer,
+    ]
     const holders = [{ a: { subjects } }, new Map([[heap, heap.handle]]), structuredClone(heap.handle)]
     for (const subject of [...subjects, ...holders]) {
       console.log(subject)
@@ -160,13 +166,13 @@ const SCENARIOS: Readonly<Record<string, () => void | Promise<void>>> = {
 
   touch() {
     const heap = new ChunkStateMmapper().reserveSharedHeap(2 ** 26)
-    heap.bytesView()[0] = 1
+    heap.view(Uint8Array)[0] = 1
   },
 
   soft() {
     const mmapper = new ChunkStateMmapper()
     const heap = mmapper.reserveSharedHeap(2 ** 26, { guard: false })
-    const bytes = heap.bytesView()
+    const bytes = heap.view(Uint8Array)
     for (let at = 0; at < bytes.length; at += 2 ** 20) bytes[at] = 1
     check(mmapper.stats().mappedBytes === 0, 'nothing is accounted')
     heap.commit(0, 2 ** 23)
@@ -186,7 +192,7 @@ const SCENARIOS: Readonly<Record<string, () => void | Promise<void>>> = {
     for (let count = 0; count < HEAPS; count++) {
       const heap = mmapper.reserveSharedHeap(4 * CHUNK)
       heap.commit(0, 3 * CHUNK)
-      heap.bytesView(0, 3 * CHUNK).fill(255)
+      heap.view(Uint8Array, 0, 3 * CHUNK).fill(255)
       if (count % 10 === 0) {
         held.push(heap.handle)
         heaps.push(heap)
@@ -265,7 +271,7 @@ const SCENARIOS: Readonly<Record<string, () => void | Promise<void>>> = {
       await collectNow()
       const heap = mmapper.reserveSharedHeap(4 * CHUNK)
       heap.commit(0, 4 * CHUNK)
-      heap.bytesView().fill(1)
+      heap.view(Uint8Array).fill(1)
       heap[Symbol.dispose]()
     }
   },

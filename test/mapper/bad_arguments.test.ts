@@ -9,8 +9,10 @@ import {
   MemoryAdvice,
   MmapAnnotation,
   MmapProtection,
+  Reservation,
   SharedHeap,
 } from '../../lib/index.js'
+import { OwnedRange } from '../../lib/managed/owned_range.js'
 import { CHUNK, countingSyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 
 const { syscalls, calls } = countingSyscalls()
@@ -20,6 +22,8 @@ mmapper.quarantineAddressRange(WINDOW + 2 * CHUNK, 2 * PAGES)
 mmapper.markAsMapped(WINDOW + 5 * CHUNK, CHUNK)
 const heap = mmapper.reserveSharedHeap(4 * CHUNK)
 heap.commit(0, 2 * CHUNK)
+const reservation = mmapper.reserve(4 * CHUNK)
+reservation.commit(0, 2 * CHUNK)
 const view = mmapper.view(WINDOW, CHUNK)
 new Uint8Array(view).fill(9)
 
@@ -116,6 +120,12 @@ const ALIGNED: readonly Bad[] = [
   ...[0, 1, 4096, CHUNK / 2, CHUNK + 1, 3 * CHUNK, 2 ** 48, 2 ** 53].map(
     align => [{ align }, RANGE] as const,
   ),
+]
+const RESERVED: readonly Bad[] = [
+  ...ALIGNED,
+  ...NUMBERS.filter(([value]) => value !== undefined).map(([at, code]) => [{ at }, code] as const),
+  ...[1, 4096, WINDOW + 4096, 2 ** 48, 2 ** 53].map(at => [{ at }, RANGE] as const),
+  [{ at: 4 * WINDOW + CHUNK, align: 2 * CHUNK }, RANGE],
 ]
 const BUFFER: readonly Bad[] = [
   ...NO_NUMBERS,
@@ -224,6 +234,13 @@ const METHODS = ofTarget(mmapper, [
     ],
   },
   {
+    name: 'reserve',
+    args: [
+      [CHUNK, SIZE],
+      [undefined, RESERVED],
+    ],
+  },
+  {
     name: 'reserveSharedHeap',
     args: [
       [CHUNK, [...SIZE, [2 ** 48, RANGE]]],
@@ -237,7 +254,16 @@ const METHODS = ofTarget(mmapper, [
 
 const OFFSET: readonly Bad[] = [...NUMBERS, [4 * CHUNK, RANGE], [2 ** 48, RANGE], [2 ** 53, RANGE]]
 const LENGTH: readonly Bad[] = [...NUMBERS, [0, RANGE], [4 * CHUNK + 1, RANGE], [2 ** 53, RANGE]]
-const HEAP_METHODS = ofTarget(heap, [
+const VIEW_TYPE: readonly Bad[] = [
+  ...NO_NUMBERS.map(([value]) => [value, typeof value === 'function' ? VALUE : TYPE] as const),
+  [7, TYPE],
+  [Buffer, VALUE],
+  [ArrayBuffer, VALUE],
+  [class extends Uint8Array {}, VALUE],
+]
+const given = (bad: readonly Bad[]): readonly Bad[] => bad.filter(([value]) => value !== undefined)
+/** Of both kinds of memory that own a range. */
+const OFFSET_METHODS: readonly Omit<Method, 'target'>[] = [
   {
     name: 'commit',
     args: [
@@ -270,13 +296,36 @@ const HEAP_METHODS = ofTarget(heap, [
     ],
   },
   {
-    name: 'bytesView',
+    name: 'discard',
     args: [
-      [0, OFFSET.filter(([value]) => value !== undefined)],
-      [CHUNK, LENGTH.filter(([value]) => value !== undefined)],
+      [0, [...OFFSET, [1, RANGE]]],
+      [CHUNK, [...LENGTH, [1, RANGE]]],
     ],
   },
-])
+  {
+    name: 'residentBytes',
+    args: [
+      [0, given(OFFSET)],
+      [CHUNK, given(LENGTH)],
+    ],
+  },
+  {
+    name: 'arrayBuffer',
+    args: [
+      [0, given(OFFSET)],
+      [CHUNK, given(LENGTH)],
+    ],
+  },
+  {
+    name: 'view',
+    args: [
+      [Int32Array, VIEW_TYPE],
+      [0, given([...OFFSET, [2, RANGE]])],
+      [CHUNK / 4, given([...LENGTH, [CHUNK + 1, RANGE]])],
+    ],
+  },
+]
+const WITH_OFFSETS = [...ofTarget(heap, OFFSET_METHODS), ...ofTarget(reservation, OFFSET_METHODS)]
 
 function describe(value: unknown): string {
   if (typeof value === 'object' && value !== null) {
@@ -290,8 +339,8 @@ const snapshot = (): string => {
   return JSON.stringify([[...mmapper.runs()], stats, mmapper.audit(), view.byteLength])
 }
 
-for (const { name, target, args } of [...METHODS, ...HEAP_METHODS]) {
-  const where = target === heap ? 'SharedHeap' : 'Mmapper'
+for (const { name, target, args } of [...METHODS, ...WITH_OFFSETS]) {
+  const where = target === mmapper ? 'Mmapper' : target.constructor.name
   test(`${where}.${name} refuses every bad argument, without a system call`, () => {
     const method = (target as Record<string, AnyMethod>)[name]!.bind(target) as AnyMethod
     const before = snapshot()
@@ -316,8 +365,9 @@ for (const { name, target, args } of [...METHODS, ...HEAP_METHODS]) {
 }
 
 test('no argument at all is refused as well', () => {
-  for (const { name, target } of [...METHODS, ...HEAP_METHODS]) {
-    if (name === 'bytesView') continue
+  for (const { name, target } of [...METHODS, ...WITH_OFFSETS]) {
+    // These take the whole range.
+    if (name === 'residentBytes' || name === 'arrayBuffer') continue
     calls.length = 0
     assert.is(thrownBy(() => (target as Record<string, AnyMethod>)[name]!()).code, TYPE, name)
     assert.equal(calls, [])
@@ -328,11 +378,10 @@ test('every method of the contract is in the tables', () => {
   const tried = METHODS.map(({ name }) => name)
   const none = ['constructor', 'handle', 'isMappedAddress', 'stateAt', 'runs', 'stats', 'audit']
   assert.equal([...tried, ...none].sort(), Object.getOwnPropertyNames(ChunkStateMmapper.prototype).sort())
-  const ofHeap = HEAP_METHODS.map(({ name }) => name)
-  assert.equal(
-    [...ofHeap, 'constructor', 'handle', 'toString'].sort(),
-    Object.getOwnPropertyNames(SharedHeap.prototype).sort(),
-  )
+  const namesOf = (type: { prototype: object }): string[] => Object.getOwnPropertyNames(type.prototype)
+  const all = [...namesOf(OwnedRange), ...namesOf(SharedHeap), ...namesOf(Reservation)]
+  const known = [...OFFSET_METHODS.map(({ name }) => name), 'constructor', 'handle', 'toString', 'dispose']
+  assert.equal([...new Set(all)].sort(), known.sort())
 })
 
 test('options that change while they are read are read once', () => {

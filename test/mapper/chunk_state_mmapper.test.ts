@@ -648,6 +648,7 @@ test('a mapper that is disposed can be disposed again, and nothing else', () => 
     view: () => mmapper.view(WINDOW, 1),
     releaseView: () => mmapper.releaseView(view),
     releaseViews: () => mmapper.releaseViews(WINDOW, PAGES),
+    reserve: () => mmapper.reserve(1),
     reserveSharedHeap: () => mmapper.reserveSharedHeap(1),
     runs: () => mmapper.runs(),
     stats: () => mmapper.stats(),

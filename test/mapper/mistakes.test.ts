@@ -76,7 +76,7 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     ],
     [
       () => mmapper.ensureMapped(free, 1, { align: CHUNK }),
-      /^Unknown option "align": only quarantineAddressRangeAnywhere and .* take it\./,
+      /^Unknown option "align": only reserve, quarantineAddressRangeAnywhere and .* take it\./,
     ],
     [
       () => mmapper.ensureMapped(free, 1, { guard: false }),
@@ -210,24 +210,30 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     [() => mmapper.reserveSharedHeap(0), /"bytes".*an integer, 1 to /],
     [
       () => heap.commit(0, 65 * CHUNK),
-      /"bytes".*1 to 4194304 from offset 0: the range ends beyond the heap \(4 MiB\)\. Received 4259840$/,
+      /"bytes".*no more than 4194304 from offset 0: the range ends beyond the heap \(4 MiB\)\. Received 4259840$/,
     ],
     [
       () => heap.commit(CHUNK, 64 * CHUNK),
-      /"bytes".*1 to 4128768 from offset 65536: the range ends beyond the heap \(4 MiB\)\./,
+      /"bytes".*no more than 4128768 from offset 65536: the range ends beyond the heap \(4 MiB\)\./,
     ],
-    [() => heap.commit(heap.start, CHUNK), /"offset".*0 to 4194303: the heap has 4194304 bytes \(4 MiB\)\./],
+    [
+      () => heap.commit(heap.start, CHUNK),
+      /"offset".*below the end: the range ends beyond the heap \(4 MiB\)\./,
+    ],
     [
       () => heap.decommit(100, 2 * CHUNK),
-      /"offset".*a multiple of 65536 \(64 KiB\); the largest such range in this one is offset 65536, bytes 65536\. Received 100$/,
+      /"offset".*a multiple of 65536 \(64 KiB\): the nearest whole range inside is offset 65536, bytes 65536\. To .* use discard\(offset, bytes\)\. Received 100$/,
     ],
-    [() => heap.decommit(0, 100), /"bytes".*a multiple of 65536 \(64 KiB\)\. Received 100$/],
+    [
+      () => heap.decommit(0, 100),
+      /"bytes".*a multiple of 65536 \(64 KiB\): there is no whole one inside\. To .* use discard/,
+    ],
     [
       () => heap.protect(CHUNK, 4096, 'Read'),
-      /^Cannot protect 0x\w+–0x\w+ \(64 KiB\), offset 65536 of the heap: quarantined\. /,
+      /^Cannot protect 0x\w+–0x\w+ \(64 KiB\), offset 65536 of the heap: quarantined\. Commit it first$/,
     ],
     [
-      () => heap.bytesView(0, 5 * 2 ** 20),
+      () => heap.view(Uint8Array, 0, 5 * 2 ** 20),
       /"length".*the range ends beyond the heap \(4 MiB\)\. Received 5242880$/,
     ],
     [() => goneHeap.commit(0, 1), /^Cannot use a shared heap after it was disposed\. Make a new one$/],

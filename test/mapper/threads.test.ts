@@ -159,7 +159,7 @@ testIf(test, isLinux, WHY, 'a heap lives as long as a thread holds it, and ends 
     await maker.call<SharedHeapHandle>('reserveHeap'),
   )
   await maker.terminate()
-  heap.bytesView(0, 1)[0] = 7
+  heap.view(Uint8Array, 0, 1)[0] = 7
   heap.commit(CHUNK, CHUNK)
   checkAgainstOs(mmapper, 'held here')
   assert.is(mmapper.stats().mappedBytes, 2 * CHUNK)

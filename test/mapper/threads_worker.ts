@@ -89,7 +89,7 @@ function randomCall(pick: (limit: number) => number, { start, chunks, withoutVie
     default: {
       const heap = mmapper.reserveSharedHeap(6 * CHUNK, annotation)
       heap.commit(pick(CHUNK), 3 * CHUNK)
-      heap.bytesView(CHUNK, 8)[0] = 1
+      heap.view(Uint8Array, CHUNK, 8)[0] = 1
       heap.decommit(CHUNK, CHUNK)
       // Every other one dies with its thread.
       if (pick(2) === 0 || heaps.push(heap) > 3) heap[Symbol.dispose]()

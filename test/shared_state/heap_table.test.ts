@@ -17,7 +17,7 @@ function make(): HeapTable {
   )
 }
 
-const OPTIONS = { protection: 2, attributes: 0 }
+const OPTIONS = { protection: 2, attributes: 0, taken: { start: 0, bytes: 0 } }
 
 test('a heap is found by exactly its range', () => {
   const heaps = make()

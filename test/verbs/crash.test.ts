@@ -70,13 +70,13 @@ const CASES: readonly { name: string; script: string; dies: boolean }[] = [
   },
   {
     name: 'an uncommitted chunk of a shared heap',
-    script: 'const heap = mmapper.reserveSharedHeap(4 * CHUNK); heap.bytesView()[0] = 1',
+    script: 'const heap = mmapper.reserveSharedHeap(4 * CHUNK); heap.view(Uint8Array)[0] = 1',
     dies: true,
   },
   {
     name: 'a committed chunk of a shared heap, and all of it after dispose',
     script: `const heap = mmapper.reserveSharedHeap(4 * CHUNK)
-      heap.commit(0, CHUNK); const bytes = heap.bytesView(); bytes[CHUNK - 1] = 1
+      heap.commit(0, CHUNK); const bytes = heap.view(Uint8Array); bytes[CHUNK - 1] = 1
       heap[Symbol.dispose](); bytes[2 * CHUNK] = 1; if (bytes[CHUNK - 1] !== 0) throw 1`,
     dies: false,
   },

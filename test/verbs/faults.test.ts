@@ -191,7 +191,7 @@ const SCENARIOS: readonly Scenario[] = [
     heap: true,
     prepare: ({ heap }) => {
       heap!.commit(0, 3 * CHUNK)
-      heap!.bytesView(0, 3 * CHUNK).fill(5)
+      heap!.view(Uint8Array, 0, 3 * CHUNK).fill(5)
     },
     act: ({ heap }) => heap!.decommit(0, 4 * CHUNK),
     after: ({ mmapper, heap }) => assert.is(mmapper.stateAt(heap!.start), 'Quarantined'),
@@ -209,7 +209,7 @@ const SCENARIOS: readonly Scenario[] = [
     heap: true,
     prepare: ({ heap }) => {
       heap!.commit(0, 3 * CHUNK)
-      heap!.bytesView(0, 3 * CHUNK).fill(5)
+      heap!.view(Uint8Array, 0, 3 * CHUNK).fill(5)
     },
     act: ({ heap }) => heap!.decommit(CHUNK, CHUNK),
     after: ({ mmapper, heap }) => assert.is(mmapper.stateAt(heap!.start + CHUNK), 'Quarantined'),
@@ -220,7 +220,7 @@ const SCENARIOS: readonly Scenario[] = [
     heap: true,
     prepare: ({ heap }) => {
       heap!.commit(CHUNK, 2 * CHUNK)
-      heap!.bytesView(CHUNK, 2 * CHUNK).fill(5)
+      heap!.view(Uint8Array, CHUNK, 2 * CHUNK).fill(5)
     },
     act: ({ heap }) => heap![Symbol.dispose](),
     after: ({ mmapper, heap }) => assert.is(mmapper.stateAt(heap!.start), 'Unmapped'),

@@ -241,7 +241,11 @@ test('mapped and reserved runs that the heir cannot release are recorded as what
 test('a heap whose buffer nobody was given is forgotten, and the OS is left alone', () => {
   const mmapper = new ChunkStateMmapper(SMALL)
   const { heaps, slot } = contextOf(mmapper)
-  heaps.add(slot, { start: FIRST, limit: FIRST + 2 }, { protection: 2, attributes: 0 })
+  heaps.add(
+    slot,
+    { start: FIRST, limit: FIRST + 2 },
+    { protection: 2, attributes: 0, taken: { start: at(0), bytes: 2 * CHUNK } },
+  )
   libc.mmap(at(0), 2 * CHUNK, 0, FIXED_ANONYMOUS, -1, 0)
   breakOff(mmapper.handle.memory, { ...OVER(2), Kind: Journal.Lend, IsPlain: 1 })
   assert.equal(mmapper.audit(), [])

@@ -1,0 +1,158 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/**
+ * The contract of an object that owns one range of memory, apart from any mechanism. A mapper speaks of addresses and
+ * pages anywhere; these speak of **byte offsets within their range**, so that nothing outside of it can be hit and no
+ * unit can be confused with another.
+ *
+ * ```
+ *             commit: outward to chunks
+ *   reserved ───────────────────────────► committed ─┐ protect, advise, discard: by OS page
+ *        ▲                                 │   ▲ ────┘
+ *        └──────── decommit ───────────────┘
+ *                  whole chunks
+ * ```
+ *
+ * | kind | made by | the memory is |
+ * | --- | --- | --- |
+ * | `Reservation` | `mmapper.reserve` | addresses of its own |
+ * | `SharedHeap` | `mmapper.reserveSharedHeap` | the pages of a SharedArrayBuffer |
+ *
+ * **All or nothing.** A call that throws has changed nothing, as it is with the mapper's own methods; see `Mmapper`.
+ *
+ * **Errors of every method**, besides those named: `TypeError` and `RangeError` with Node's `code` for bad arguments,
+ * offsets that leave the range among them; `MapStateError`, which names the offset, where a chunk's state does not allow
+ * the call; `ERR_MMAPPER_DISPOSED` once the memory, or its mapper, has ended. None of them has reached the OS.
+ *
+ * **Threads.** Every method is safe beside calls in other threads, whatever they do to the same range.
+ *
+ * The mapper's own methods work on these addresses too. What is unmapped by address is gone from the object: its other
+ * chunks stay, and calls that touch the gone ones are refused with `MapStateError`.
+ */
+
+import type { MapOptions } from '../base/options.js'
+import type { MemoryAdvice, MmapProtection } from '../base/policy.js'
+import type { Address, ByteRange } from '../base/range.js'
+import type { MemoryImage } from './memory_image.js'
+import type { ViewOf, ViewType } from './typed_views.js'
+
+export interface LoadOptions {
+  /** Bytes within the memory, a multiple of the OS page; default 0. */
+  readonly offset?: number | undefined
+  /** Bytes within the image, a multiple of the OS page; default 0. */
+  readonly imageOffset?: number | undefined
+  /** Default: what is left of the image, or of the memory if that is less. Beyond the image's end are zeros. */
+  readonly bytes?: number | undefined
+  /** Of the pages; default that of the memory. */
+  readonly protection?: MmapProtection | undefined
+}
+
+export interface ResetOptions {
+  /**
+   * As long as no more bytes than this have changed they are copied back, and stay in memory; else they are dropped, and
+   * fault in again. Default 3000 pages.
+   */
+  readonly keepResident?: number | undefined
+}
+
+/** `B` is what its views lie over. */
+export interface ManagedMemory<B extends ArrayBufferLike = ArrayBufferLike> extends Disposable {
+  /** Size of the range: whole chunks. */
+  readonly bytes: number
+  /** Where it begins: aligned to chunks. */
+  readonly start: Address
+
+  /**
+   * reserved → committed, zero-filled; what is committed is untouched. Rounds outward to chunks. Options default to
+   * those that the memory was reserved with.
+   * @throws {MmapError} `ENOMEM` (also reason `mapper-limit`)
+   */
+  commit(offset: number, bytes: number, options?: MapOptions): void
+
+  /**
+   * committed → reserved: memory and commit charge go back to the OS. Whole chunks only; the error names the nearest
+   * whole range inside. Pages are returned with `discard`.
+   * @throws {ViewInUseError} a live view that cannot be detached covers it
+   * @throws {MmapError} the OS refused
+   */
+  decommit(offset: number, bytes: number): void
+
+  /**
+   * The content goes back to the OS, by OS page: the range reads as zeros, and stays accessible and charged. Protections
+   * hold. madvise(2), `MADV_DONTNEED`.
+   * @throws {MmapError} the OS refused; reason `unsupported` where discarded pages would not read as zeros
+   */
+  discard(offset: number, bytes: number): void
+
+  /**
+   * Another protection, by OS page, of committed memory. mprotect(2).
+   * @throws {ViewInUseError} NoAccess, and a live view that cannot be detached covers it
+   * @throws {MmapError} the OS refused
+   */
+  protect(offset: number, bytes: number, protection: MmapProtection): void
+
+  /**
+   * Advice, by OS page, about committed memory. madvise(2).
+   * @throws {MmapError} the OS refused; reason `unsupported` where kernel or headers lack the advice
+   */
+  advise(offset: number, bytes: number, advice: MemoryAdvice): void
+
+  /**
+   * The range becomes the image's content, copy-on-write, whatever it was; chunks are committed where needed. Mapped in
+   * constant time: no byte is read. The image may be disposed afterwards.
+   * @throws {MmapError} the OS refused; the old content is still there
+   */
+  load(image: MemoryImage, options?: LoadOptions): void
+
+  /**
+   * A new image of what the range (default: all) holds now. Sparse: pages that were never touched cost nothing, and only
+   * pages that changed since `load` are read from memory. Other threads must not write meanwhile.
+   */
+  snapshot(offset?: number, bytes?: number): MemoryImage
+
+  /**
+   * Every page of the range (default: all) holds again what `load` brought, zeros elsewhere; protections too. Other
+   * threads must not write meanwhile.
+   * @throws {MmapError} the OS refused
+   */
+  reset(offset?: number, bytes?: number, options?: ResetOptions): void
+
+  /**
+   * The pages that `reset` would bring back, as offsets; ascending. Pages that a reset has copied back, and so kept in
+   * memory, are among them until they are dropped. Other threads must not write meanwhile.
+   */
+  changedRanges(offset?: number, bytes?: number): ByteRange[]
+
+  /**
+   * Bytes in memory now, private and shared with others, of the OS pages that the range touches (default: all). Pages
+   * that were never touched, that only read as zeros, or that are swapped out are none.
+   * @throws {MmapError} the OS does not tell
+   */
+  residentBytes(offset?: number, bytes?: number): number
+
+  /**
+   * A typed array or DataView over the memory: `view(Int32Array, offset, length)`. Of fixed length (in elements, bytes
+   * of a DataView; default: to the end), since arrays that track the length of their buffer are ten times slower. It
+   * prints without touching memory, and so do its subarrays.
+   * @param offset bytes, a multiple of the element's size
+   */
+  view<V extends ArrayBufferView>(type: ViewType<V>, offset?: number, length?: number): ViewOf<V, B>
+
+  /**
+   * The same memory as an ordinary ArrayBuffer that begins at `offset` (default: all), for code that ignores the
+   * `byteOffset` of arrays or refuses shared memory. All of it committed. It is a view as `Mmapper.view` makes them:
+   * the same range gives the same buffer, taking the memory away detaches it or is refused, and
+   * `mmapper.releaseView` ends it.
+   * @throws {MapStateError} a chunk is not committed, or a page is NoAccess
+   */
+  arrayBuffer(offset?: number, bytes?: number): ArrayBuffer
+
+  /**
+   * Ends it: the memory goes back to where it came from. Idempotent.
+   * @throws {ViewInUseError} a live view cannot be detached
+   * @throws {MmapError} the OS refused; the memory is still there, and the call can be repeated
+   */
+  dispose(): void
+
+  /** As `dispose`. */
+  [Symbol.dispose](): void
+}
