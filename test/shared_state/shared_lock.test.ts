@@ -247,6 +247,90 @@ test('a claim that came first wins, and the other waits for its turn', () => {
   assert.is(words[Word.Lock]! & ~CONTENDED, ticket(2, 0))
 })
 
+test('a lock that was released is taken again under the same ticket', () => {
+  const { lock, layout } = new Arena()
+  lock.acquire()
+  const before = layout.words[Word.Lock]
+  lock.release()
+  assert.is(lock.acquire(), 'clean')
+  assert.is(layout.words[Word.Lock], before)
+  lock.release()
+})
+
+test('a lost lock for which others wait is inherited by its own thread', () => {
+  const { words, lock } = bare(0, {})
+  lock.acquire()
+  words[Word.Lock]! |= CONTENDED
+  assert.is(lock.acquire(), 'orphaned')
+  assert.is(words[Word.Lock]! & ~CONTENDED, ticket(2, 0))
+})
+
+test('who waited, and takes a lock that is being claimed, changes its ticket and keeps no priority', () => {
+  let looks = 0
+  const { words, lock } = bare(0, {
+    isTicketAlive() {
+      // The second slice is over, the first one has brought priority.
+      if (++looks < 2) return true
+      assert.is(words[Word.Priority], ticket(1, 0))
+      words[Word.Claim] = ticket(1, 1)
+      words[Word.Lock] = 0
+      return true
+    },
+  })
+  // The owner is in a call.
+  lock.presenceOf(1)[0] = 1
+  words[Word.Lock] = ticket(1, 1)
+  assert.is(lock.acquire(), 'clean')
+  assert.is(words[Word.Lock]! & ~CONTENDED, ticket(2, 0))
+  assert.is(words[Word.Priority], 0)
+})
+
+test('priority that a broken-off call left is given up before the lock is asked for again', () => {
+  let looks = 0
+  const { words, lock } = bare(0, {
+    isTicketAlive() {
+      if (++looks === 2) throw new RangeError('the end of the stack')
+      assert.ok(looks < 2, 'somebody waits for nobody')
+      return true
+    },
+  })
+  lock.presenceOf(1)[0] = 1
+  words[Word.Lock] = ticket(1, 1)
+  assert.throws(() => lock.acquire(), /end of the stack/)
+  assert.is(words[Word.Priority], ticket(1, 0))
+  words[Word.Lock] = 0
+  assert.is(lock.acquire(), 'clean')
+  assert.is(words[Word.Priority], 0)
+})
+
+test('an owner that begins a call while its lock is being claimed keeps it', () => {
+  const owner = ticket(1, 1)
+  let isOver = false
+  const { words, lock } = bare(0, {
+    isTicketAlive() {
+      if (isOver) words[Word.Lock] = 0
+      return true
+    },
+  })
+  words[Word.Lock] = owner
+  const { compareExchange } = Atomics
+  // Between the claimant's two looks.
+  Atomics.compareExchange = ((array: Int32Array, index: number, expected: number, value: number) => {
+    const found = compareExchange(array, index, expected, value)
+    if (array === words && index === Word.Claim && value !== 0) {
+      lock.presenceOf(1)[0] = 1
+      isOver = true
+    }
+    return found
+  }) as typeof Atomics.compareExchange
+  try {
+    assert.is(lock.acquire(), 'clean')
+  } finally {
+    Atomics.compareExchange = compareExchange
+  }
+  assert.ok(isOver)
+})
+
 test('the claim of a dead thread is cleared', () => {
   const dead = ticket(1, 2)
   const { words, lock } = bare(0, { isTicketAlive: asked => asked !== dead })
