@@ -150,4 +150,33 @@ test('the counters stand in the order of the names', () => {
   )
 })
 
+test('what came to lie elsewhere is forgotten with its release: a later repair does not release it once more', () => {
+  for (const refusals of [0, 1]) {
+    const { syscalls, calls } = countingSyscalls()
+    let left = refusals
+    let isBroken = false
+    const old = {
+      ...syscalls,
+      mmap: (address: number, length: number, prot: number, flags: number, fd: number, offset: number) =>
+        syscalls.mmap(address, length, prot, flags & ~0x100000, fd, offset),
+      munmap: (address: number, bytes: number) => (left-- > 0 ? -12 : syscalls.munmap(address, bytes)),
+      mprotect(address: number, bytes: number, prot: number) {
+        if (isBroken) throw new Error('injected')
+        return syscalls.mprotect(address, bytes, prot)
+      },
+    }
+    const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 47, syscalls: old })
+    mmapper.quarantineAddressRange(WINDOW, PAGES)
+    assert.is(real.mmap(WINDOW + CHUNK, CHUNK, 3, 0x100022, -1, 0), WINDOW + CHUNK)
+    assert.is(thrownBy(() => mmapper.quarantineAddressRange(WINDOW + CHUNK, PAGES)).code, 'EEXIST')
+    isBroken = true
+    assert.match(thrownBy(() => mmapper.ensureMapped(WINDOW, PAGES)).message, /injected/)
+    assert.is(mmapper.stats().leakedBytes, 0, `${refusals} refused`)
+    isBroken = false
+    mmapper[Symbol.dispose]()
+    assert.equal(leftOver(calls), [], `${refusals} refused`)
+    real.munmap(WINDOW + CHUNK, CHUNK)
+  }
+})
+
 test.run()

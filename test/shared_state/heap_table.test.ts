@@ -113,4 +113,33 @@ test('when all places are used, one more heap is an error that changes nothing',
   assert.is(heaps.add(9, { start: 99990, limit: 99991 }, OPTIONS), 4321)
 })
 
+test('a heap has the options that it was reserved with, and no other heap’s', () => {
+  const heaps = make()
+  const first = heaps.add(0, { start: 0, limit: 4 }, { protection: 1, attributes: 7 })
+  const second = heaps.add(0, { start: 4, limit: 8 }, { protection: 3, attributes: 9 })
+  assert.equal(heaps.optionsOf(first), { protection: 1, attributes: 7 })
+  assert.equal(heaps.optionsOf(second), { protection: 3, attributes: 9 })
+  heaps.remove(first)
+  assert.is(heaps.add(0, { start: 8, limit: 9 }, OPTIONS), first)
+  assert.equal(heaps.optionsOf(first), OPTIONS)
+})
+
+test('a heap beside the range is no heap that is not held over it', () => {
+  const heaps = make()
+  const heap = heaps.add(3, { start: 10, limit: 20 }, OPTIONS)
+  const notHeld = (start: number, limit: number): number => heaps.notHeldOver({ start, limit }, 4)
+  assert.equal([notHeld(5, 10), notHeld(20, 25)], [-1, -1])
+  assert.equal([notHeld(5, 11), notHeld(19, 25)], [heap, heap])
+  assert.is(heaps.notHeldOver({ start: 10, limit: 20 }, 3), -1)
+})
+
+test('places above the last heap are none to look at', () => {
+  const heaps = make()
+  const all = [0, 1, 2].map(place => heaps.add(0, { start: place, limit: place + 1 }, OPTIONS))
+  heaps.remove(all[1]!)
+  assert.is(heaps.limit, 3)
+  heaps.remove(all[2]!)
+  assert.is(heaps.limit, 1)
+})
+
 test.run()

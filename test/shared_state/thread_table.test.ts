@@ -152,4 +152,18 @@ test('the OS knows this thread, and that there never was one with its id and ano
   if (startTime !== 0) assert.is(OS_THREADS.isAlive(id, startTime + 1), false)
 })
 
+test('nobody is asked of an abandoned slot: it is dead', () => {
+  const os = new FakeOs()
+  const table = os.table(100, 1, id => assert.unreachable(`asked of ${id}`))
+  const slot = table.attach()
+  table.abandon(slot)
+  assert.is(table.isAlive(slot), false)
+})
+
+test('a slot is named after the worker that has it', () => {
+  const os = new FakeOs()
+  const slot = os.table(7, 1).attach()
+  assert.is(os.table(8, 1).nameOf(slot), 'worker 7')
+})
+
 test.run()

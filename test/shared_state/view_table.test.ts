@@ -150,4 +150,13 @@ test('a full table is an error that changes nothing and says how to make room', 
   assert.is(table.add(2, RANGE), 12345)
 })
 
+test('in a table that seems full, the place of a view that a dying thread did not count out is found', () => {
+  const { layout, table: views } = make()
+  attach(layout, 2)
+  for (let view = 0; view < MOST_VIEWS; view++) views.add(0, { start: view, bytes: 1 })
+  // Its first store was made, its second was not.
+  layout.viewThreads[77] = 0
+  assert.is(views.add(1, { start: 5, bytes: 1 }), 77)
+})
+
 test.run()

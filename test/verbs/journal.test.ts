@@ -164,7 +164,7 @@ for (const { name, pattern, kind, act, moments, limit } of CASES) {
 }
 
 test('decommit announces its call, of one chunk and of many', () => {
-  for (const pattern of ['MQQ', 'MQM']) {
+  for (const pattern of ['M', 'MQQ', 'MQM']) {
     const watched = watch(pattern)
     watched.mmapper.decommit(WINDOW, pattern.length * PAGES)
     const limit = pattern.lastIndexOf('M') + 1
