@@ -115,10 +115,12 @@ test('when all places are used, one more heap is an error that changes nothing',
 
 test('a heap has the options that it was reserved with, and no other heap’s', () => {
   const heaps = make()
-  const first = heaps.add(0, { start: 0, limit: 4 }, { protection: 1, attributes: 7 })
-  const second = heaps.add(0, { start: 4, limit: 8 }, { protection: 3, attributes: 9 })
-  assert.equal(heaps.optionsOf(first), { protection: 1, attributes: 7 })
-  assert.equal(heaps.optionsOf(second), { protection: 3, attributes: 9 })
+  const one = { protection: 1, attributes: 7, taken: { start: 4096, bytes: 8192 } }
+  const two = { protection: 3, attributes: 9, taken: { start: 65536, bytes: 4096 } }
+  const first = heaps.add(0, { start: 0, limit: 4 }, one)
+  const second = heaps.add(0, { start: 4, limit: 8 }, two)
+  assert.equal(heaps.optionsOf(first), one)
+  assert.equal(heaps.optionsOf(second), two)
   heaps.remove(first)
   assert.is(heaps.add(0, { start: 8, limit: 9 }, OPTIONS), first)
   assert.equal(heaps.optionsOf(first), OPTIONS)
