@@ -178,7 +178,7 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
     }
     checkOffset(this.#extent, offset)
     const rest = Math.ceil((file.bytes - imageOffset) / bytesInOsPage) * bytesInOsPage
-    const size = bytes ?? Math.min(this.bytes - offset, rest)
+    const size = bytes === undefined ? Math.min(this.bytes - offset, rest) : bytes
     const around = this.#options.protection
     this.#onPages('load', offset, size, (context, start) =>
       load(context, { start, bytes: size, file, imageOffset, protection: protection ?? around, around }),
@@ -186,7 +186,7 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
   }
 
   snapshot(offset = 0, bytes?: number): MemoryImage {
-    const size = bytes ?? this.bytes - offset
+    const size = this.#sizeFrom(offset, bytes)
     return this.#onPages('take a snapshot of', offset, size, (context, start) =>
       snapshotOf(context, { start, bytes: size }),
     )
@@ -194,7 +194,7 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
 
   reset(offset = 0, bytes?: number, options?: ResetOptions): void {
     const { keepResident } = checkResetOptions(options)
-    const size = bytes ?? this.bytes - offset
+    const size = this.#sizeFrom(offset, bytes)
     const elsewhere = this.#options.protection ?? MmapProtection.ReadWrite
     this.#onPages('reset', offset, size, (context, start) =>
       reset(context, { start, bytes: size }, { keepResidentBytes: keepResident, elsewhere }),
@@ -202,7 +202,7 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
   }
 
   changedRanges(offset = 0, bytes?: number): ByteRange[] {
-    const size = bytes ?? this.bytes - offset
+    const size = this.#sizeFrom(offset, bytes)
     const found = this.#onPages('look for changes of', offset, size, (context, start) =>
       changedRanges(context, { start, bytes: size }),
     )

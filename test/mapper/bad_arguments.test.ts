@@ -7,6 +7,7 @@ import {
   libcSyscalls,
   type MapOptions,
   MemoryAdvice,
+  MemoryImage,
   MmapAnnotation,
   MmapProtection,
   Reservation,
@@ -261,6 +262,7 @@ const VIEW_TYPE: readonly Bad[] = [
   [ArrayBuffer, VALUE],
   [class extends Uint8Array {}, VALUE],
 ]
+const image = MemoryImage.of(new Uint8Array(CHUNK))
 const given = (bad: readonly Bad[]): readonly Bad[] => bad.filter(([value]) => value !== undefined)
 /** Of both kinds of memory that own a range. */
 const OFFSET_METHODS: readonly Omit<Method, 'target'>[] = [
@@ -307,6 +309,51 @@ const OFFSET_METHODS: readonly Omit<Method, 'target'>[] = [
     args: [
       [0, given(OFFSET)],
       [CHUNK, given(LENGTH)],
+    ],
+  },
+  ...['changedRanges', 'snapshot'].map(name => ({
+    name,
+    args: [
+      [0, given([...OFFSET, [1, RANGE]])],
+      [CHUNK, given([...LENGTH, [1, RANGE]])],
+    ] as const,
+  })),
+  {
+    name: 'reset',
+    args: [
+      [0, given([...OFFSET, [1, RANGE]])],
+      [CHUNK, given([...LENGTH, [1, RANGE]])],
+      [
+        undefined,
+        [
+          [null, TYPE],
+          [7, TYPE],
+          [{ keepResident: '1' }, TYPE],
+          [{ keepResident: -1 }, RANGE],
+          [{ keep: 1 }, VALUE],
+        ],
+      ],
+    ],
+  },
+  {
+    name: 'load',
+    args: [
+      [image, [...NO_NUMBERS.map(([value]) => [value, TYPE] as const), [7, TYPE]]],
+      [
+        undefined,
+        [
+          ...[null, 7, { offset: '0' }, { bytes: '0' }, { imageOffset: '0' }].map(
+            value => [value, TYPE] as const,
+          ),
+          ...[{ offset: 1 }, { offset: 4 * CHUNK }, { bytes: 1 }, { bytes: 0 }, { bytes: 5 * CHUNK }].map(
+            value => [value, RANGE] as const,
+          ),
+          ...[{ imageOffset: 1 }, { imageOffset: 2 ** 30 }, { imageOffset: Number.NaN }].map(
+            value => [value, RANGE] as const,
+          ),
+          ...[{ protection: 'rw' }, { ofset: 0 }].map(value => [value, VALUE] as const),
+        ],
+      ],
     ],
   },
   {
@@ -367,7 +414,7 @@ for (const { name, target, args } of [...METHODS, ...WITH_OFFSETS]) {
 test('no argument at all is refused as well', () => {
   for (const { name, target } of [...METHODS, ...WITH_OFFSETS]) {
     // These take the whole range.
-    if (name === 'residentBytes' || name === 'arrayBuffer') continue
+    if (['residentBytes', 'arrayBuffer', 'changedRanges', 'snapshot', 'reset'].includes(name)) continue
     calls.length = 0
     assert.is(thrownBy(() => (target as Record<string, AnyMethod>)[name]!()).code, TYPE, name)
     assert.equal(calls, [])
