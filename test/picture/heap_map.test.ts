@@ -221,7 +221,8 @@ function chromium(...args: string[]): string {
       { encoding: 'utf8', timeout: 90_000, stdio: ['ignore', 'pipe', 'ignore'] },
     )
   } finally {
-    rmSync(profile, { recursive: true, force: true })
+    // Its processes may still write for a moment.
+    rmSync(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
   }
 }
 
