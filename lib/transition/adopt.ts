@@ -18,7 +18,7 @@ import { isOwn, MAPPED, QUARANTINED, STATE_MASK } from '../chunks/entry.js'
 import { type OsMapping, readMaps } from '../os/maps.js'
 import { CHUNKS_PER_SLAB } from '../shared_state/layout.js'
 import type { Context } from './context.js'
-import { forgetGone } from './loaded.js'
+import { settleLoaded } from './loaded.js'
 import { changedPages, detachUnreachable, hasUnknown, pageRuns } from './page_runs.js'
 
 /** What the OS shows from an address on. */
@@ -85,7 +85,7 @@ function adopt(
     if (walk === undefined) setUnknown(context, run)
     else adoptRun(context, run, entry, walk)
   })
-  forgetGone(context, range)
+  settleLoaded(context, range)
   detachUnreachable(context, range)
   return changedPages(context, before, pageRuns(context, range))
 }

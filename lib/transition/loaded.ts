@@ -2,6 +2,7 @@
  * Memory that was loaded from files, as the verbs see it: in parts, each with what a reset brings back; and the end of
  * the files of which no page is loaded any more. With the lock held, unless it says otherwise.
  */
+import { ANY } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import { BYTES_IN_PAGE } from '../base/range.js'
 import { FOREIGN, isOwn, LENT, MAPPED, STATE_MASK } from '../chunks/entry.js'
@@ -42,11 +43,12 @@ export function partsOf(context: Context, { startPage, limitPage }: PageLimits):
   const parts: Part[] = []
   const range = { start: Math.floor(startPage / pagesInChunk), limit: Math.ceil(limitPage / pagesInChunk) }
   const loaded = images.isEmpty ? [] : images.over(startPage, limitPage)
+  const next = { index: 0 }
   map.visitRuns(range, STATE_MASK | FOREIGN | LENT, (run, entry) => {
     if ((entry & (STATE_MASK | FOREIGN)) !== MAPPED) return
     const from = Math.max(startPage, run.start * pagesInChunk)
     const to = Math.min(limitPage, run.limit * pagesInChunk)
-    addParts(parts, from, to, ownerOf(entry), loaded)
+    addParts(parts, from, to, ownerOf(entry), loaded, next)
   })
   return parts
 }
@@ -57,6 +59,7 @@ function addParts(
   limitPage: number,
   owner: Owner,
   loaded: readonly LoadedRange[],
+  next: { index: number },
 ): void {
   let at = startPage
   const add = (to: number, file: number, delta: number, prot: number | undefined): void => {
@@ -68,10 +71,14 @@ function addParts(
     })
     at = to
   }
-  for (const range of loaded) {
-    if (range.limit <= at || range.start >= limitPage) continue
+  // Both lists ascend: what lies below has been passed.
+  for (; next.index < loaded.length; next.index++) {
+    const range = loaded[next.index]!
+    if (range.start >= limitPage) break
+    if (range.limit <= at) continue
     add(range.start, NO_FILE, 0, undefined)
     add(Math.min(range.limit, limitPage), range.file, range.delta, range.prot)
+    if (range.limit > limitPage) break
   }
   add(limitPage, NO_FILE, 0, undefined)
 }
@@ -118,11 +125,15 @@ export function forgetLoaded({ images, map }: Context, { start, limit }: ChunkRa
   if (!images.isEmpty) images.remove(start * map.pagesInChunk, limit * map.pagesInChunk)
 }
 
-/** What is not ours any more is not loaded either. */
-export function forgetGone(context: Context, range: ChunkRange): void {
+/**
+ * After the OS was asked what it holds. What is not ours any more is not loaded either. What is loaded still though it
+ * was decommitted (`discardInstead`) keeps ANY, which has it replaced before it is mapped again.
+ */
+export function settleLoaded(context: Context, range: ChunkRange): void {
   if (!hasLoaded(context, range)) return
   context.map.visitRuns(range, -1, (run, entry) => {
     if (!isOwn(entry)) forgetLoaded(context, run)
+    else if ((entry & STATE_MASK) !== MAPPED && hasLoaded(context, run)) context.map.quarantine(run, ANY)
   })
 }
 
@@ -149,12 +160,16 @@ export function closeUnused({ images }: Context): void {
   }
 }
 
-/** Bytes of own memory that are loaded from files. */
+/** Bytes of Mapped memory that are loaded from files. */
 export function imageBytesOf({ images, map }: Context): number {
+  const { pagesInChunk } = map
   let pages = 0
-  const limit = map.chunks * map.pagesInChunk
-  for (const { start, limit: end, file } of images.isEmpty ? [] : images.over(0, limit)) {
-    if (file !== NO_FILE) pages += end - start
+  for (const { start, limit, file } of images.isEmpty ? [] : images.over(0, map.chunks * pagesInChunk)) {
+    const chunks = { start: Math.floor(start / pagesInChunk), limit: Math.ceil(limit / pagesInChunk) }
+    map.visitRuns(chunks, STATE_MASK, (run, entry) => {
+      if (file === NO_FILE || (entry & STATE_MASK) !== MAPPED) return
+      pages += Math.min(limit, run.limit * pagesInChunk) - Math.max(start, run.start * pagesInChunk)
+    })
   }
   return pages * BYTES_IN_PAGE
 }

@@ -36,6 +36,7 @@ import {
   UNMAPPED,
   withState,
 } from '../chunks/entry.js'
+import { NO_FILE } from '../shared_state/image_table.js'
 import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, enter, leave, transition } from '../transition/frame.js'
@@ -157,9 +158,12 @@ export function dropLeftovers(context: Context, run: ChunkRange): number {
 function unload(context: Context, part: ChunkRange): number {
   if (!hasLoaded(context, part)) return 0
   const { map, os, images } = context
-  for (const { start, limit } of images.over(part.start * map.pagesInChunk, part.limit * map.pagesInChunk)) {
+  const [first, last] = [part.start * map.pagesInChunk, part.limit * map.pagesInChunk]
+  for (const { start, limit, file } of images.over(first, last)) {
+    if (file === NO_FILE) continue
     const errno = os.decommit(start * BYTES_IN_PAGE, (limit - start) * BYTES_IN_PAGE)
     if (errno < 0) return errno
+    images.remove(start, limit)
   }
   forgetLoaded(context, part)
   return 0
@@ -223,6 +227,7 @@ function undoOf(context: Context): Undo {
       if ((entry & STATE_MASK) === UNMAPPED) return attempt(() => os.release(start, bytes))
       if ((entry & SOFT) !== 0) return attempt(() => os.protect(start, bytes, READ_WRITE))
       const errno = attempt(() => os.decommit(start, bytes))
+      if (errno === 0) forgetLoaded(context, run)
       const result = errno === 0 ? errno : attempt(() => os.protect(start, bytes, NO_ACCESS))
       if (result === 0) restoreHints(context, run)
       return result

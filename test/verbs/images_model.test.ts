@@ -1,0 +1,361 @@
+/**
+ * Random calls against a model that knows every byte and every protection, over reserved memory and over a shared heap; some
+ * of the system calls are refused.
+ *
+ * MMAPPER_MODEL_OPS=20000 for a long run, MMAPPER_MODEL_SEED=N to repeat one.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ChunkStateMmapper, MemoryImage, MmapProtection, type SharedHeap } from '../../lib/index.js'
+import { contextOf } from '../../lib/transition/context.js'
+import { changedRanges } from '../../lib/verbs/changed_ranges.js'
+import {
+  contentOf,
+  firstDifference,
+  loadImage,
+  PAGE,
+  pattern,
+  resetRange,
+  snapshot,
+} from '../support/images.js'
+import { CHUNK, type FaultySyscalls, faultySyscalls, PAGES, WINDOW } from '../support/os_tools.js'
+import { osPermissions } from '../support/support.js'
+
+const OPS = Number(process.env.MMAPPER_MODEL_OPS ?? 400)
+const SEED = Number(process.env.MMAPPER_MODEL_SEED ?? Date.now() % 2 ** 31)
+const CHUNKS = 6
+const BYTES = CHUNKS * CHUNK
+const ALL_PAGES = BYTES / PAGE
+const PROTS = Object.values(MmapProtection)
+const PERMISSIONS: Readonly<Record<MmapProtection, string>> = {
+  NoAccess: '---p',
+  Read: 'r--p',
+  ReadWrite: 'rw-p',
+  ReadExec: 'r-xp',
+  ReadWriteExec: 'rwxp',
+}
+const ZEROS = new Uint8Array(PAGE)
+
+interface Page {
+  content: Uint8Array
+  prot: MmapProtection
+  /** What a load brought. */
+  base: { readonly content: Uint8Array; readonly prot: MmapProtection; readonly isFile: boolean } | undefined
+}
+
+/** Undefined where not committed. */
+type Model = (Page | undefined)[]
+
+type Pick = (limit: number) => number
+
+function picker(seed: number): Pick {
+  let state = seed >>> 0
+  return limit => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
+    return ((mixed ^ (mixed >>> 14)) >>> 0) % limit
+  }
+}
+
+class World {
+  readonly tools: FaultySyscalls = faultySyscalls()
+  readonly pick: Pick
+  readonly images: MemoryImage[]
+  mmapper!: ChunkStateMmapper
+  heap: SharedHeap | undefined
+  start = WINDOW
+  model: Model = []
+  #kind: 'reserved' | 'heap'
+
+  constructor(kind: 'reserved' | 'heap', seed: number) {
+    this.#kind = kind
+    this.pick = picker(seed)
+    this.images = [
+      MemoryImage.of(pattern(3 * CHUNK, 1)),
+      MemoryImage.of(pattern(CHUNK, 2).subarray(0, 7 * PAGE + 123)),
+      MemoryImage.of([new Uint8Array(CHUNK), pattern(PAGE, 3), new Uint8Array(CHUNK)]),
+    ]
+    this.begin()
+  }
+
+  begin(): void {
+    this.mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls: this.tools.syscalls })
+    if (this.#kind === 'heap') {
+      this.heap = this.mmapper.reserveSharedHeap(BYTES)
+      this.start = this.heap.start
+    } else this.mmapper.quarantineAddressRange(WINDOW, CHUNKS * PAGES)
+    this.model = Array(ALL_PAGES).fill(undefined)
+  }
+
+  end(): void {
+    this.tools.reset()
+    this.heap?.[Symbol.dispose]()
+    this.mmapper[Symbol.dispose]()
+  }
+
+  prot(): MmapProtection {
+    return this.pick(3) === 0 ? PROTS[this.pick(PROTS.length)]! : 'ReadWrite'
+  }
+
+  pages(): [first: number, limit: number] {
+    const first = this.pick(ALL_PAGES)
+    return [first, first + 1 + (this.pick(this.pick(2) === 0 ? 4 : ALL_PAGES - first) % (ALL_PAGES - first))]
+  }
+
+  chunks(): [first: number, limit: number] {
+    const first = this.pick(CHUNKS)
+    return [first, first + 1 + this.pick(CHUNKS - first)]
+  }
+
+  at(page: number): number {
+    return this.start + page * PAGE
+  }
+}
+
+/** An operation: what to call, and what the model is then. */
+interface Step {
+  readonly what: string
+  call(): void
+  after(model: Model): void
+}
+
+function fresh(model: Model, firstChunk: number, limitChunk: number, prot: MmapProtection): void {
+  for (let page = firstChunk * PAGES; page < limitChunk * PAGES; page++) {
+    model[page] ??= { content: ZEROS, prot, base: undefined }
+  }
+}
+
+const STEPS: readonly ((world: World) => Step | undefined)[] = [
+  world => {
+    const [first, limit] = world.chunks()
+    const protection = world.prot()
+    return {
+      what: `map chunks ${first} to ${limit}, ${protection}`,
+      call: () =>
+        world.mmapper.ensureMapped(world.at(first * PAGES), (limit - first) * PAGES, { protection }),
+      after: model => fresh(model, first, limit, protection),
+    }
+  },
+  world => {
+    const [first, limit] = world.chunks()
+    return {
+      what: `decommit chunks ${first} to ${limit}`,
+      call: () => world.mmapper.decommit(world.at(first * PAGES), (limit - first) * PAGES),
+      after: model => model.fill(undefined, first * PAGES, limit * PAGES),
+    }
+  },
+  world => {
+    const [first, limit] = world.chunks()
+    if (world.heap !== undefined) return undefined
+    return {
+      what: `unmap and reserve chunks ${first} to ${limit}`,
+      call: () => {
+        world.mmapper.unmap(world.at(first * PAGES), (limit - first) * PAGES)
+        world.tools.reset()
+        world.mmapper.quarantineAddressRange(world.at(first * PAGES), (limit - first) * PAGES)
+      },
+      after: model => model.fill(undefined, first * PAGES, limit * PAGES),
+    }
+  },
+  world => {
+    const [first, limit] = world.pages()
+    const pages = world.model.slice(first, limit)
+    const protection = world.prot()
+    if (pages.includes(undefined)) return undefined
+    return {
+      what: `protect pages ${first} to ${limit}, ${protection}`,
+      call: () => world.mmapper.protect(world.at(first), limit - first, protection),
+      after: () => {
+        for (const page of pages) page!.prot = protection
+      },
+    }
+  },
+  loadStep,
+  loadStep,
+  loadStep,
+  writeStep,
+  writeStep,
+  writeStep,
+  resetStep,
+  resetStep,
+  snapshotStep,
+]
+
+function loadStep(world: World): Step {
+  const [first, limit] = world.pages()
+  const image = world.images[world.pick(world.images.length)]!
+  const imageOffset = world.pick(2) * world.pick(12) * PAGE
+  const [protection, around] = [world.prot(), world.prot()]
+  const settings = { imageOffset, protection, around }
+  return {
+    what: `load pages ${first} to ${limit} of ${image} from ${imageOffset}, ${protection}, around ${around}`,
+    call: () => loadImage(world.mmapper, world.at(first), (limit - first) * PAGE, image, settings),
+    after: model => {
+      fresh(model, Math.floor(first / PAGES), Math.ceil(limit / PAGES), around)
+      for (let page = first; page < limit; page++) {
+        const offset = imageOffset + (page - first) * PAGE
+        const content = new Uint8Array(PAGE)
+        const isFile = offset < image.bytes
+        if (isFile) content.set(image.read(offset, Math.min(PAGE, image.bytes - offset)))
+        model[page] = { content, prot: protection, base: { content, prot: protection, isFile } }
+      }
+    },
+  }
+}
+
+function writeStep(world: World): Step | undefined {
+  const [first, limit] = world.pages()
+  const value = world.pick(256)
+  const written = world.model
+    .map((page, index) => ({ page, index }))
+    .filter(({ page, index }) => index >= first && index < limit && page?.prot.startsWith('ReadWrite'))
+  if (written.length === 0) return undefined
+  return {
+    what: `write ${value} to pages ${written.map(({ index }) => index)}`,
+    call: () => {
+      world.tools.reset()
+      for (const { index } of written) {
+        const view = world.mmapper.view(world.at(index), PAGE)
+        new Uint8Array(view).fill(value, 5)
+        world.mmapper.releaseView(view)
+      }
+    },
+    after: () => {
+      for (const { page } of written) page!.content = page!.content.slice().fill(value, 5)
+    },
+  }
+}
+
+function resetStep(world: World): Step {
+  const [first, limit] = world.pages()
+  const keepResidentBytes = [0, 3 * PAGE, 2 ** 30][world.pick(3)]!
+  const elsewhere = world.pick(2) === 0 ? undefined : world.prot()
+  return {
+    what: `reset pages ${first} to ${limit}, keeping ${keepResidentBytes}, elsewhere ${elsewhere}`,
+    call: () =>
+      resetRange(world.mmapper, world.at(first), (limit - first) * PAGE, { keepResidentBytes, elsewhere }),
+    after: model => {
+      for (const page of model.slice(first, limit)) {
+        if (page === undefined) continue
+        page.content = page.base?.content ?? ZEROS
+        page.prot = page.base?.prot ?? elsewhere ?? page.prot
+      }
+    },
+  }
+}
+
+/** The content as a new image, which is loaded from then on. */
+function snapshotStep(world: World): Step {
+  const [first, limit] = world.pages()
+  let image: MemoryImage
+  return {
+    what: `take a snapshot of pages ${first} to ${limit}`,
+    call: () => {
+      image = snapshot(world.mmapper, world.at(first), (limit - first) * PAGE)
+    },
+    after: model => {
+      const content = image.read(0, image.bytes)
+      assert.is(firstDifference(content, contentIn(model, first, limit)), -1)
+      world.images[2]!.dispose()
+      world.images[2] = image
+    },
+  }
+}
+
+function contentIn(model: Model, first: number, limit: number): Uint8Array {
+  const content = new Uint8Array((limit - first) * PAGE)
+  for (let page = first; page < limit; page++) {
+    content.set(model[page]?.content ?? ZEROS, (page - first) * PAGE)
+  }
+  return content
+}
+
+function check(world: World): void {
+  const { mmapper, model, start } = world
+  assert.equal(mmapper.audit(), [])
+  const { imageBytes, mappedBytes } = mmapper.stats()
+  assert.is(imageBytes, model.filter(page => page?.base?.isFile).length * PAGE)
+  assert.is(mappedBytes, model.filter(page => page !== undefined).length * PAGE)
+  const permissions = osPermissions(start, BYTES).flatMap(piece =>
+    Array(piece.bytes / PAGE).fill(piece.permissions),
+  )
+  const expected = model.map(page => (page === undefined ? '---p' : PERMISSIONS[page.prot]))
+  assert.equal(permissions, expected)
+  const changed = changedRanges(contextOf(mmapper), { start, bytes: BYTES })
+  for (const [index, page] of model.entries()) {
+    const isChanged = changed.some(range => {
+      return range.start <= world.at(index) && world.at(index) < range.start + range.bytes
+    })
+    if (page === undefined) assert.not.ok(isChanged, `page ${index} is not committed`)
+    else if (firstDifference(page.content, page.base?.content ?? ZEROS) >= 0) {
+      assert.ok(isChanged, `page ${index} has changed`)
+    }
+  }
+  if (world.pick(2) === 0) return
+  for (const [index, page] of model.entries()) {
+    if (page === undefined || page.prot === 'NoAccess') continue
+    const difference = firstDifference(contentOf(mmapper, world.at(index), PAGE), page.content)
+    assert.is(difference, -1, `page ${index}, byte ${difference}`)
+  }
+}
+
+function clone(model: Model): Model {
+  return model.map(page => page && { ...page })
+}
+
+/** Makes a step, of which a call may be refused; what was refused without `partial` has changed nothing. */
+function make(world: World, step: Step): 'done' | 'refused' | 'partial' {
+  const { fault } = world.tools
+  const isFaulty = world.pick(4) === 0
+  world.tools.reset()
+  if (isFaulty) fault.at = 1 + world.pick(6)
+  if (isFaulty) fault.forever = world.pick(4) === 0
+  const before = clone(world.model)
+  let error: (Error & { partial?: unknown; code?: string }) | undefined
+  try {
+    step.call()
+  } catch (thrown) {
+    error = thrown as Error
+  }
+  world.tools.reset()
+  if (error === undefined) step.after(world.model)
+  else {
+    assert.ok(isFaulty, error.stack ?? error.message)
+    world.model = before
+  }
+  if (error === undefined) return 'done'
+  return error.partial === undefined ? 'refused' : 'partial'
+}
+
+for (const kind of ['reserved', 'heap'] as const) {
+  test(`random calls over ${kind} memory leave what the model says (seed ${SEED})`, () => {
+    const world = new World(kind, SEED)
+    const outcomes = { done: 0, refused: 0, partial: 0 }
+    let last = ''
+    try {
+      for (let op = 0; op < OPS; op++) {
+        const step = STEPS[world.pick(STEPS.length)]!(world)
+        if (step === undefined) continue
+        last = `operation ${op}: ${step.what}`
+        if (process.env.MMAPPER_MODEL_TRACE !== undefined) console.log(last)
+        const outcome = make(world, step)
+        outcomes[outcome]++
+        if (outcome === 'partial') {
+          assert.equal(world.mmapper.audit(), [])
+          world.end()
+          world.begin()
+        }
+        check(world)
+      }
+    } catch (error) {
+      ;(error as Error).message = `${last}: ${(error as Error).message}`
+      throw error
+    }
+    world.end()
+    assert.ok(outcomes.done > OPS / 4 && outcomes.refused > 0, JSON.stringify(outcomes))
+    for (const image of world.images) image.dispose()
+  })
+}
+
+test.run()
