@@ -29,7 +29,7 @@ import { type Pages, pagesOf } from '../transition/pages.js'
 import { checkViews, refused } from '../transition/refusal.js'
 import { reprotectPages } from '../transition/restore.js'
 import { attempt } from '../transition/roll_back.js'
-import { type Changes, findChanges, prepareParts } from './changed_ranges.js'
+import { type Changes, findChanges, type PartChanges, prepareParts } from './changed_ranges.js'
 
 /** Up to here copying back is at least as fast as dropping and faulting in again; see test/bench/NOTES.md. */
 export const KEEP_RESIDENT_BYTES = 3000 * BYTES_IN_PAGE
@@ -40,6 +40,8 @@ export interface ResetOptions {
   /** What pages are protected by that no load brought; default: as they are. */
   readonly elsewhere?: MmapProtection | undefined
 }
+
+const WRITABLE: readonly number[] = [READ_WRITE, READ_WRITE_EXEC]
 
 interface Refusal {
   readonly syscall: string
@@ -65,7 +67,8 @@ export function reset(context: Context, { start, bytes }: ByteRange, options: Re
     journal[Journal.StartPage] = pages.startPage
     journal[Journal.LimitPage] = pages.limitPage
     begin(context, Journal.Reset, pages.chunks, other)
-    const failure = protectParts(context, pages, kept) ?? bringBack(context, scan, changes, keepResidentBytes)
+    const work = new Reset(context, scan, keepResidentBytes)
+    const failure = work.protect(pages, kept) ?? work.bringBack(pages, changes)
     end(context)
     if (failure !== undefined) throw refused(context, { action: 'reset', start, bytes, ...failure })
   })
@@ -84,28 +87,6 @@ function isProtected({ map }: Context, { startPage, limitPage }: PageLimits, pro
   return map.protectionOfPage(startPage) === prot && map.protectionLimit(startPage, limitPage) >= limitPage
 }
 
-type Failure = (Refusal & { readonly partial: ByteRange | undefined }) | undefined
-
-/** Sets protections and records them; if one is refused, they are as before. */
-function protectParts(
-  context: Context,
-  { startPage, limitPage, chunks }: Pages,
-  parts: readonly Part[],
-): Failure {
-  for (const { start, bytes, prot, ...pages } of parts) {
-    if (prot === undefined || isProtected(context, pages, prot)) continue
-    const errno = context.os.protect(start, bytes, prot)
-    if (errno === 0) continue
-    const isRestored = reprotectPages(context, startPage, limitPage)
-    const partial = isRestored ? undefined : adoptFromOs(context, chunks)
-    return { syscall: 'mprotect', errno, partial }
-  }
-  const { journal } = context.layout
-  journal[Journal.Asked] = journal[Journal.Limit]!
-  recordProtections(context, parts)
-  return undefined
-}
-
 function recordProtections({ map, localViews }: Context, parts: readonly Part[]): void {
   for (const { start, bytes, startPage, limitPage, prot } of parts) {
     if (prot === undefined) continue
@@ -114,66 +95,117 @@ function recordProtections({ map, localViews }: Context, parts: readonly Part[])
   }
 }
 
-/** The content, one way or the other. */
-function bringBack(context: Context, scan: PageScan, changes: Changes, most: number): Failure {
-  const areFew = changes.bytes <= most
-  const zeros = areFew ? scan.zeros : -1
-  let done: ByteRange | undefined
-  for (const { part, ranges, isReadable } of changes.parts) {
-    if (ranges.length === 0) continue
-    const fd = part.file === NO_FILE ? zeros : isReadable ? context.images.fdOf(part.file) : -1
-    const refusal = areFew && fd >= 0 ? copyBack(context, part, ranges, fd) : drop(context, part, part)
-    if (refusal !== undefined) return { ...refusal, partial: done }
-    done = spanning(done, part)
-  }
-  return undefined
-}
+type Failure = Refusal & { readonly partial: ByteRange | undefined }
 
-/** Copies changed ranges back, where they can be written to; drops the others. */
-function copyBack(
-  context: Context,
-  part: Part,
-  ranges: readonly ByteRange[],
-  fd: number,
-): Refusal | undefined {
-  const { map, os } = context
-  for (const range of ranges) {
-    const startPage = range.start / BYTES_IN_PAGE
-    const limitPage = startPage + range.bytes / BYTES_IN_PAGE
-    const prot = map.protectionOfPage(startPage)
-    const isWritable =
-      (prot === READ_WRITE || prot === READ_WRITE_EXEC) &&
-      isProtected(context, { startPage, limitPage }, prot)
+/** The system calls of one reset, and what of the content they have brought back. */
+class Reset {
+  readonly #context: Context
+  readonly #scan: PageScan | undefined
+  readonly #most: number
+  #done: ByteRange | undefined
+
+  constructor(context: Context, scan: PageScan | undefined, most: number) {
+    this.#context = context
+    this.#scan = scan
+    this.#most = most
+  }
+
+  /** Sets protections; if one is refused, they are as before. Recorded once the content is there. */
+  protect(pages: Pages, parts: readonly Part[]): Failure | undefined {
+    for (const { start, bytes, prot, ...limits } of parts) {
+      if (prot === undefined || isProtected(this.#context, limits, prot)) continue
+      const errno = this.#context.os.protect(start, bytes, prot)
+      if (errno !== 0) return { syscall: 'mprotect', errno, partial: this.#restore(pages) }
+    }
+    return undefined
+  }
+
+  /** Protections are as before; what could not be. */
+  #restore({ startPage, limitPage, chunks }: Pages): ByteRange | undefined {
+    return reprotectPages(this.#context, startPage, limitPage)
+      ? undefined
+      : adoptFromOs(this.#context, chunks)
+  }
+
+  /** The content, one way or the other. */
+  bringBack(pages: Pages, { parts, bytes }: Changes): Failure | undefined {
+    const { journal } = this.#context.layout
+    journal[Journal.Asked] = journal[Journal.Limit]!
+    let refusal: Refusal | undefined
+    for (const changes of parts) refusal ??= this.#bringPart(changes, bytes <= this.#most)
+    const isUndone = refusal !== undefined && this.#done === undefined
+    if (isUndone) {
+      journal[Journal.Asked] = journal[Journal.Start]!
+      return { ...refusal!, partial: this.#restore(pages) }
+    }
+    recordProtections(
+      this.#context,
+      parts.map(({ part }) => part),
+    )
+    return refusal && { ...refusal, partial: this.#done }
+  }
+
+  #bringPart({ part, ranges, isReadable }: PartChanges, areFew: boolean): Refusal | undefined {
+    if (ranges.length === 0) return undefined
+    const isWritable = part.prot === undefined || WRITABLE.includes(part.prot)
+    const fd = areFew && isWritable ? this.#originalOf(part, isReadable) : -1
+    if (fd < 0) return this.drop(part, part)
+    for (const range of ranges) {
+      if (this.#copy(part, range, fd)) continue
+      const refusal = this.drop(part, range)
+      if (refusal !== undefined) return refusal
+    }
+    return undefined
+  }
+
+  /** A descriptor to copy from, or -1. */
+  #originalOf({ file }: Part, isReadable: boolean): number {
+    if (file === NO_FILE) return this.#scan?.zeros ?? -1
+    return isReadable ? this.#context.images.fdOf(file) : -1
+  }
+
+  /** Copies a changed range back; false if that is not possible, or failed half-way. */
+  #copy(part: Part, range: ByteRange, fd: number): boolean {
+    const { os } = this.#context
+    if (part.prot === undefined && !this.#isWritable(range)) return false
+    this.#done = spanning(this.#done, range)
     const offset = part.file === NO_FILE ? 0 : range.start + part.delta
-    if (isWritable && readFully(os.pageCalls, fd, range.start, range.bytes, offset) === 0) continue
-    const refusal = drop(context, part, range)
-    if (refusal !== undefined) return refusal
+    return readFully(os.pageCalls, fd, range.start, range.bytes, offset) === 0
   }
-  return undefined
-}
 
-/** Lets go of the pages of a range within a part: they are the file's again, or zeros. */
-function drop(context: Context, part: Part, { start, bytes }: ByteRange): Refusal | undefined {
-  if (context.os.discard(start, bytes) === 0) return undefined
-  return mapAnew(context, part, { start, bytes })
-}
-
-/** As `drop`, where there is no such advice. */
-function mapAnew(context: Context, part: Part, { start, bytes }: ByteRange): Refusal | undefined {
-  const { map, os } = context
-  const limitPage = (start + bytes) / BYTES_IN_PAGE
-  for (let page = start / BYTES_IN_PAGE; page < limitPage; ) {
-    const limit = map.protectionLimit(page, limitPage)
-    const prot = map.protectionOfPage(page)
-    const range = { ...part, start: page * BYTES_IN_PAGE, bytes: (limit - page) * BYTES_IN_PAGE }
-    const errno =
-      part.file === NO_FILE
-        ? os.zeroAt(range.start, range.bytes, prot, part.owner)
-        : os.loadAt(range.start, range.bytes, prot, filePartOf(context, range), part.owner)
-    if (errno < 0) return { syscall: 'mmap', errno }
-    page = limit
+  #isWritable({ start, bytes }: ByteRange): boolean {
+    const startPage = start / BYTES_IN_PAGE
+    const prot = this.#context.map.protectionOfPage(startPage)
+    const limits = { startPage, limitPage: startPage + bytes / BYTES_IN_PAGE }
+    return WRITABLE.includes(prot) && isProtected(this.#context, limits, prot)
   }
-  return undefined
+
+  /** Lets go of the pages of a range within a part: they are the file's again, or zeros. */
+  drop(part: Part, range: ByteRange): Refusal | undefined {
+    const refusal =
+      this.#context.os.discard(range.start, range.bytes) < 0 ? this.#mapAnew(part, range) : undefined
+    if (refusal === undefined) this.#done = spanning(this.#done, range)
+    return refusal
+  }
+
+  /** As `drop`, where there is no such advice, or it is refused. */
+  #mapAnew(part: Part, { start, bytes }: ByteRange): Refusal | undefined {
+    const { map, os } = this.#context
+    const limitPage = (start + bytes) / BYTES_IN_PAGE
+    for (let page = start / BYTES_IN_PAGE; page < limitPage; ) {
+      const limit = part.prot === undefined ? map.protectionLimit(page, limitPage) : limitPage
+      const prot = part.prot ?? map.protectionOfPage(page)
+      const piece = { ...part, start: page * BYTES_IN_PAGE, bytes: (limit - page) * BYTES_IN_PAGE }
+      const errno =
+        part.file === NO_FILE
+          ? os.zeroAt(piece.start, piece.bytes, prot, part.owner)
+          : os.loadAt(piece.start, piece.bytes, prot, filePartOf(this.#context, piece), part.owner)
+      if (errno < 0) return { syscall: 'mmap', errno }
+      this.#done = spanning(this.#done, piece)
+      page = limit
+    }
+    return undefined
+  }
 }
 
 /** For a thread that died in `reset`, or an exception; see the head of this file. */
@@ -193,7 +225,8 @@ export function redoReset(context: Context): void {
     part.prot === undefined && other !== ANY ? { ...part, prot: other } : part,
   )
   recordProtections(context, parts)
-  for (const part of parts) attempt(() => drop(context, part, part)?.errno ?? 0)
+  const work = new Reset(context, undefined, 0)
+  for (const part of parts) attempt(() => work.drop(part, part)?.errno ?? 0)
 }
 
 /** Of the Mapped chunks. */

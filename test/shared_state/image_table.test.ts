@@ -1,0 +1,129 @@
+/** The table of what was loaded: ranges that never say less than what is true, and files with their descriptors. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ImageTable, type LoadedRange, NO_FILE } from '../../lib/shared_state/image_table.js'
+import { SharedLayout } from '../../lib/shared_state/layout.js'
+
+const PROT = 2
+
+function makeTable(): ImageTable {
+  return new ImageTable(
+    SharedLayout.create({
+      logGranularity: 22,
+      logMappableBytes: 40,
+      maxMappedBytes: Number.POSITIVE_INFINITY,
+    }),
+  )
+}
+
+function range(start: number, limit: number, file = 0, delta = 0): LoadedRange {
+  return { start, limit, file, delta, prot: PROT }
+}
+
+/** `start-limit:file` of all pages below 1000. */
+function told(table: ImageTable, start = 0, limit = 1000): string[] {
+  return table.over(start, limit).map(found => `${found.start}-${found.limit}:${found.file}`)
+}
+
+test('ranges are told ascending, and only what lies within the question', () => {
+  const table = makeTable()
+  table.add(range(50, 60, 1))
+  table.add(range(10, 20, 0))
+  assert.equal(told(table), ['10-20:0', '50-60:1'])
+  assert.equal(told(table, 15, 55), ['15-20:0', '50-55:1'])
+  assert.equal([table.overlaps(20, 50), table.overlaps(19, 20), table.overlaps(59, 70)], [false, true, true])
+})
+
+test('what goes on the same way is one range, and what does not is another', () => {
+  const table = makeTable()
+  table.add(range(10, 20))
+  table.add(range(20, 30))
+  table.add(range(5, 10))
+  table.add(range(30, 40, 0, 4096))
+  table.add(range(40, 50, 1))
+  table.add({ ...range(50, 60, 1), prot: 1 })
+  assert.equal(told(table), ['5-30:0', '30-40:0', '40-50:1', '50-60:1'])
+})
+
+test('removing takes ends, middles and wholes', () => {
+  const table = makeTable()
+  table.add(range(10, 40))
+  table.remove(35, 50)
+  table.remove(0, 12)
+  table.remove(20, 25)
+  assert.equal(told(table), ['12-20:0', '25-35:0'])
+  table.remove(0, 100)
+  assert.equal(told(table), [])
+  assert.ok(table.isEmpty)
+})
+
+/** The layout with a field whose stores are counted down, and the one after the last is not made. */
+function breaking(layout: SharedLayout, stores: number): SharedLayout {
+  let left = stores
+  const broken = (array: Float64Array | Int32Array): unknown =>
+    new Proxy(array, {
+      get: (fields, index) => Reflect.get(fields, index, fields),
+      set(fields, index, value) {
+        if (left-- === 0) throw new Error('broken off')
+        return Reflect.set(fields, index, value, fields)
+      },
+    })
+  const { imageStarts, imageLimits, imageDeltas, imageFiles, imageProts, words } = layout
+  const fields = { imageStarts, imageLimits, imageDeltas, imageFiles, imageProts, words }
+  return Object.assign(
+    Object.create(layout),
+    Object.fromEntries(Object.entries(fields).map(([name, array]) => [name, broken(array)])),
+  ) as SharedLayout
+}
+
+test('removing that was broken off says no less than before, and can be done again', () => {
+  for (let stores = 0; ; stores++) {
+    const layout = SharedLayout.create({ logGranularity: 22, logMappableBytes: 40, maxMappedBytes: 1 })
+    const table = new ImageTable(layout)
+    table.add(range(10, 40, 3, 77))
+    table.add(range(40, 45, 4))
+    let isBroken = false
+    try {
+      new ImageTable(breaking(layout, stores)).remove(20, 30)
+    } catch {
+      isBroken = true
+    }
+    for (const page of [10, 19, 30, 39, 44]) assert.ok(table.overlaps(page, page + 1), `after ${stores}: ${page}`)
+    table.remove(20, 30)
+    assert.equal(told(table), ['10-20:3', '30-40:3', '40-45:4'], `after ${stores}`)
+    assert.ok(table.over(0, 100).every(({ file, delta }) => file !== 3 || delta === 77))
+    if (!isBroken) break
+  }
+})
+
+test('a file is found by what it is, and unused when no page is loaded from it', () => {
+  const table = makeTable()
+  const key = { device: 7, inode: 9 }
+  const file = table.placeFor(key)
+  assert.is(
+    table.open(file, () => -24),
+    -24,
+  )
+  assert.is(table.find(key), -1)
+  table.placeFor(key)
+  table.open(file, () => 0)
+  assert.equal([table.find(key), table.find({ device: 7, inode: 8 })], [file, -1])
+  table.extend(file, 100)
+  table.extend(file, 50)
+  assert.is(table.endOf(file), 100)
+  table.add(range(1, 2, file))
+  table.add(range(2, 3, NO_FILE))
+  assert.equal(table.unused(), [])
+  table.remove(1, 2)
+  assert.equal(table.unused(), [file])
+  assert.is(table.takeOut(file), 0)
+  assert.equal([table.fileLimit, table.unused()], [0, []])
+})
+
+test('two threads see the same table', () => {
+  const layout = SharedLayout.create({ logGranularity: 22, logMappableBytes: 40, maxMappedBytes: 1 })
+  new ImageTable(layout).add(range(1, 5))
+  assert.equal(told(new ImageTable(SharedLayout.open(layout.buffer))), ['1-5:0'])
+})
+
+test.run()
