@@ -88,7 +88,8 @@ test('removing that was broken off says no less than before, and can be done aga
     } catch {
       isBroken = true
     }
-    for (const page of [10, 19, 30, 39, 44]) assert.ok(table.overlaps(page, page + 1), `after ${stores}: ${page}`)
+    for (const page of [10, 19, 30, 39, 44])
+      assert.ok(table.overlaps(page, page + 1), `after ${stores}: ${page}`)
     table.remove(20, 30)
     assert.equal(told(table), ['10-20:3', '30-40:3', '40-45:4'], `after ${stores}`)
     assert.ok(table.over(0, 100).every(({ file, delta }) => file !== 3 || delta === 77))

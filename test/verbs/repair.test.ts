@@ -12,7 +12,7 @@ import { contextOf } from '../../lib/transition/context.js'
 import { breakOff } from '../support/broken_off.js'
 import { checkAccounting, checkAgainstOs } from '../support/recount.js'
 import { BYTES_IN_CHUNK, osMappings, osPermissions, PAGES_PER_CHUNK, testIf } from '../support/support.js'
-import { ANYWHERE_CHUNKS, SCENARIOS, type Scenario, WINDOW } from './repair_scenarios.js'
+import { ANYWHERE_CHUNKS, SCENARIOS, WINDOW } from './repair_scenarios.js'
 import type { Death } from './repair_worker.js'
 
 const PAGES = PAGES_PER_CHUNK
@@ -90,7 +90,6 @@ async function dieOnce(name: string, stores: number): Promise<boolean> {
   if (outcome === 'stopped') assert.is(reservations().length - before, held.length, `${at}: a leak`)
   checkAgainstOs(mmapper, at)
   checkAccounting(mmapper, at)
-  checkHolds(scenario, mmapper, start, at)
   checkUsable(mmapper, start, at)
   assert.equal(guard.audit(), [], at)
   mmapper[Symbol.dispose]()
@@ -101,15 +100,6 @@ async function dieOnce(name: string, stores: number): Promise<boolean> {
   )
   guard[Symbol.dispose]()
   return outcome === 'stopped'
-}
-
-function checkHolds({ check }: Scenario, mmapper: ChunkStateMmapper, start: number, at: string): void {
-  try {
-    check?.(mmapper, start)
-  } catch (error) {
-    ;(error as Error).message = `${at}: ${(error as Error).message}`
-    throw error
-  }
 }
 
 /** The window can be mapped, written, taken back, and written again, from zeros. */
@@ -131,8 +121,7 @@ function checkUsable(mmapper: Mmapper, start: number, at: string): void {
   checkAccounting(mmapper, at)
 }
 
-const only = process.env.SCENARIO ?? ''
-for (const name of Object.keys(SCENARIOS).filter(name => name.includes(only))) {
+for (const name of Object.keys(SCENARIOS)) {
   testIf(
     test,
     isLinux,

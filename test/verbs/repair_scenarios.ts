@@ -1,24 +1,5 @@
 /** Calls in which a thread dies, over a window of `WINDOW` Quarantined chunks that the main thread made. */
-import { readFileSync } from 'node:fs'
-import * as assert from 'uvu/assert'
-import {
-  type ChunkStateMmapper,
-  MemoryImage,
-  MmapAnnotation,
-  MmapProtection,
-  type Mmapper,
-  type SharedHeap,
-} from '../../lib/index.js'
-import {
-  changedPages,
-  contentOf,
-  firstDifference,
-  loadImage,
-  PAGE,
-  pattern,
-  poke,
-  resetRange,
-} from '../support/images.js'
+import { MmapAnnotation, MmapProtection, type Mmapper, type SharedHeap } from '../../lib/index.js'
 import { BYTES_IN_CHUNK, PAGES_PER_CHUNK } from '../support/support.js'
 
 export const WINDOW = 6
@@ -34,8 +15,6 @@ export interface Scenario {
   /** Made in the worker, without stopping. */
   readonly prepare?: (mmapper: Mmapper, start: number) => unknown
   readonly run: (mmapper: Mmapper, start: number, prepared: unknown) => void
-  /** What must hold once it has been repaired; its error's message says what does not. */
-  readonly check?: (mmapper: ChunkStateMmapper, start: number) => void
   /** Chunks of the window that the next call must find usable by `ensureMapped`; default all. */
   readonly usable?: number
 }
@@ -61,15 +40,6 @@ function mixed(mmapper: Mmapper, start: number): void {
 function everyOther(mmapper: Mmapper, start: number): void {
   all(mmapper, start)
   for (let chunk = 1; chunk < WINDOW; chunk += 4) mmapper.unmap(start + chunk * CHUNK, PAGES)
-}
-
-/** What is loaded lies in the window, or nowhere. */
-function checkNoLooseImages(start: number): void {
-  const lines = readFileSync('/proc/self/maps', 'latin1').split('\n')
-  for (const line of lines.filter(line => line.includes('/memfd:mmapper'))) {
-    const at = Number.parseInt(line, 16)
-    assert.ok(at >= start && at < start + WINDOW * CHUNK, line)
-  }
 }
 
 function reserve(mmapper: Mmapper): SharedHeap {
@@ -188,102 +158,6 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
     run: (_, __, heap) => {
       ;(heap as SharedHeap).decommit(0, 6 * CHUNK)
       ;(heap as SharedHeap).commit(0, CHUNK)
-    },
-  },
-  'load an image over reserved and mapped chunks': {
-    setUp: (mmapper, start) => {
-      mmapper.ensureMapped(start + 2 * CHUNK, PAGES)
-      poke(mmapper as ChunkStateMmapper, start + 2 * CHUNK, 77)
-    },
-    prepare: () => MemoryImage.of(pattern(2 * CHUNK, 1)),
-    run: (mmapper, start, image) =>
-      loadImage(mmapper as ChunkStateMmapper, start + PAGE, 4 * CHUNK, image as MemoryImage, {
-        protection: MmapProtection.ReadExec,
-      }),
-    check: (mmapper, start) => {
-      const state = mmapper.stateAt(start)
-      for (const chunk of [1, 3, 4]) assert.is(mmapper.stateAt(start + chunk * CHUNK), state)
-      assert.is(mmapper.stats().imageBytes, state === 'Mapped' ? 2 * CHUNK : 0)
-      const old = new Uint8Array(CHUNK)
-      old[0] = 77
-      const expected = state === 'Mapped' ? pattern(2 * CHUNK, 1).subarray(-PAGE) : old.subarray(0, PAGE)
-      assert.is(firstDifference(contentOf(mmapper, start + 2 * CHUNK, PAGE), expected.slice()), -1)
-      if (state === 'Mapped') {
-        assert.is(firstDifference(contentOf(mmapper, start, PAGE), new Uint8Array(PAGE)), -1)
-        const head = pattern(CHUNK, 1).slice(0, CHUNK - PAGE)
-        assert.is(firstDifference(contentOf(mmapper, start + PAGE, CHUNK - PAGE), head), -1)
-      }
-      checkNoLooseImages(start)
-    },
-  },
-  'load a second image over a part of the first': {
-    prepare: (mmapper, start) => {
-      loadImage(mmapper as ChunkStateMmapper, start, 2 * CHUNK, MemoryImage.of(pattern(2 * CHUNK, 1)))
-      return MemoryImage.of(pattern(CHUNK, 2))
-    },
-    run: (mmapper, start, image) =>
-      loadImage(mmapper as ChunkStateMmapper, start + PAGE, CHUNK, image as MemoryImage),
-    check: (mmapper, start) => {
-      assert.is(mmapper.stats().imageBytes, 2 * CHUNK)
-      poke(mmapper, start + PAGE, 255)
-      resetRange(mmapper, start, 2 * CHUNK)
-      const content = contentOf(mmapper, start, 2 * CHUNK)
-      const before = pattern(2 * CHUNK, 1)
-      const after = before.slice()
-      after.set(pattern(CHUNK, 2), PAGE)
-      assert.ok(firstDifference(content, before) < 0 || firstDifference(content, after) < 0)
-      checkNoLooseImages(start)
-    },
-  },
-  'reset memory that was loaded': {
-    prepare: (mmapper, start) => {
-      loadImage(mmapper as ChunkStateMmapper, start, 2 * CHUNK, MemoryImage.of(pattern(CHUNK, 1)))
-      poke(mmapper as ChunkStateMmapper, start, 255)
-      poke(mmapper as ChunkStateMmapper, start + CHUNK, 255)
-      mmapper.protect(start + CHUNK, 2, MmapProtection.NoAccess)
-    },
-    run: (mmapper, start) => resetRange(mmapper as ChunkStateMmapper, start, 3 * CHUNK),
-    check: (mmapper, start) => {
-      const isReset = changedPages(mmapper, start, CHUNK).length === 0
-      mmapper.protect(start, 2 * PAGES, MmapProtection.ReadWrite)
-      const expected = new Uint8Array(2 * CHUNK)
-      expected.set(pattern(CHUNK, 1))
-      if (!isReset) for (const at of [0, CHUNK]) expected[at] = 255
-      const content = contentOf(mmapper, start, 2 * CHUNK)
-      // Copied back, it is not known to be reset.
-      if (!isReset && content[0] !== 255) for (const at of [0, CHUNK]) expected[at] = content[at]!
-      assert.is(firstDifference(content, expected), -1)
-    },
-  },
-  'decommit and unmap memory that was loaded': {
-    prepare: (mmapper, start) =>
-      loadImage(mmapper as ChunkStateMmapper, start, 5 * CHUNK, MemoryImage.of(pattern(5 * CHUNK, 1))),
-    run: (mmapper, start) => {
-      mmapper.decommit(start + CHUNK, PAGES)
-      mmapper.unmap(start + 3 * CHUNK, PAGES)
-    },
-    check: (mmapper, start) => {
-      const mapped = [...mmapper.runs()].filter(run => run.state === 'Mapped')
-      const bytes = mapped.reduce((sum, run) => sum + run.bytes, 0)
-      assert.is(mmapper.stats().imageBytes, bytes)
-      for (const run of mapped) {
-        const expected = pattern(5 * CHUNK, 1).slice(run.start - start, run.start - start + run.bytes)
-        assert.is(firstDifference(contentOf(mmapper, run.start, run.bytes), expected), -1)
-      }
-    },
-  },
-  'load an image into a shared heap': {
-    prepare: mmapper => ({
-      heap: mmapper.reserveSharedHeap(4 * CHUNK),
-      image: MemoryImage.of(pattern(CHUNK, 1)),
-    }),
-    run: (mmapper, _, prepared) => {
-      const { heap, image } = prepared as { heap: SharedHeap; image: MemoryImage }
-      loadImage(mmapper as ChunkStateMmapper, heap.start + PAGE, 2 * CHUNK, image)
-    },
-    check: mmapper => {
-      assert.is(mmapper.stats().imageBytes, 0)
-      checkNoLooseImages(0)
     },
   },
   'dispose a shared heap': {
