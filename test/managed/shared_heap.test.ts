@@ -2,7 +2,7 @@ import { constants } from 'node:buffer'
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import { inspect } from 'node:util'
-import { MessageChannel, type MessagePort, Worker } from 'node:worker_threads'
+import { MessageChannel, Worker } from 'node:worker_threads'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import {
@@ -20,6 +20,7 @@ import { addressOf } from '../../lib/os/libc.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { assertRefusesRange } from '../support/bad_input.js'
 import { osPermissions, testIf } from '../support/support.js'
+import { inWorker } from '../support/workers.js'
 
 const CHUNK = 2 ** 22
 const PAGES = CHUNK / BYTES_IN_PAGE
@@ -317,6 +318,93 @@ test('a view of fixed length is a plain Uint8Array over any part, mapped or not'
   })
 })
 
+// ── the slack around a heap ──
+
+/** The OS's permissions of the whole buffer, neighbours with the same joined, in pages from its base on. */
+function bufferPermissions({ buffer, byteOffset, start }: SharedHeap): [string, number][] {
+  const pieces = osPermissions(start - byteOffset, buffer.byteLength)
+  return pieces.map(piece => [piece.permissions, piece.bytes / BYTES_IN_PAGE])
+}
+
+testIf(test, hasMaps, 'no /proc/self/maps', 'the buffer is inaccessible but for its first page', () => {
+  for (const logGranularity of [16, 22]) {
+    withHeap(
+      (_, heap) => {
+        const pages = heap.buffer.byteLength / BYTES_IN_PAGE
+        assert.equal(bufferPermissions(heap), [
+          ['rw-p', 1],
+          ['---p', pages - 1],
+        ])
+        assert.ok(heap.byteOffset >= 2 ** 16 + BYTES_IN_PAGE, 'a guard that a small program does not cross')
+        assert.ok(heap.byteOffset + heap.bytes < heap.buffer.byteLength, 'a guard behind')
+        heap.commit(0, heap.bytes)
+        assert.equal(
+          bufferPermissions(heap).map(([permissions]) => permissions),
+          ['rw-p', '---p', 'rw-p', '---p'],
+        )
+        new Uint8Array(heap.buffer)[0] = 1
+      },
+      {},
+      { logGranularity },
+    )
+  }
+})
+
+testIf(test, hasMaps, 'no /proc/self/maps', 'a heap without guard has slack as the engine made it', () => {
+  withHeap(
+    (_, heap) => {
+      const pages = heap.buffer.byteLength / BYTES_IN_PAGE
+      assert.equal(bufferPermissions(heap), [['rw-p', pages]])
+    },
+    { guard: false },
+  )
+})
+
+for (const [end, by] of [
+  ['its dispose', (heap: SharedHeap) => heap.dispose()],
+  ['the end of its mapper', (_: SharedHeap, mmapper: ChunkStateMmapper) => mmapper[Symbol.dispose]()],
+] as const) {
+  testIf(test, hasMaps, 'no /proc/self/maps', `all of the buffer is the engine's again after ${end}`, () => {
+    const mmapper = new ChunkStateMmapper()
+    const heap = mmapper.reserveSharedHeap(HEAP)
+    heap.commit(CHUNK, CHUNK)
+    const { buffer, byteOffset, start } = heap
+    by(heap, mmapper)
+    const pieces = osPermissions(start - byteOffset, buffer.byteLength)
+    assert.equal(
+      pieces.map(({ permissions }) => permissions),
+      ['rw-p'],
+    )
+    const bytes = new Uint8Array(buffer, 0, buffer.byteLength)
+    for (let at = 0; at < bytes.length; at += BYTES_IN_PAGE) assert.is(bytes[at], 0)
+    mmapper[Symbol.dispose]()
+  })
+}
+
+test('a heap whose guards cannot be opened is as it was, and can be disposed later', () => {
+  for (const nth of [1, 2]) {
+    let left = Number.POSITIVE_INFINITY
+    const real = libcSyscalls()
+    const mmap = (...args: Parameters<typeof real.mmap>): number => (--left === 0 ? -12 : real.mmap(...args))
+    withHeap(
+      (mmapper, heap) => {
+        heap.commit(0, CHUNK)
+        heap.view(Uint8Array, 0, 1)[0] = 7
+        left = nth
+        assert.is(
+          codeOf(() => heap.dispose()),
+          'ENOMEM',
+        )
+        assert.is(states(mmapper), 'Mapped 1, Quarantined 7')
+        assert.is(heap.view(Uint8Array, 0, 1)[0], 7)
+        heap.commit(CHUNK, CHUNK)
+      },
+      {},
+      { syscalls: { ...real, mmap } },
+    )
+  }
+})
+
 // ── the end of a heap ──
 
 for (const guard of [true, false]) {
@@ -593,31 +681,6 @@ test('a state error names the offset as well', () => {
   })
 })
 
-/** Runs `code` in a worker, with the library as `lib` and `data`; its message once it has ended. */
-function inWorker(code: string, data: unknown, transferList: MessagePort[] = []): Promise<unknown> {
-  const worker = new Worker(
-    `const { workerData, parentPort } = require('node:worker_threads')
-     import(workerData.url).then(async lib => {
-       const { ChunkStateMmapper, SharedHeap } = lib
-       const { data } = workerData
-       parentPort.postMessage(await (async () => { ${code} })())
-     })`,
-    {
-      eval: true,
-      workerData: { url: new URL('../../lib/index.js', import.meta.url).href, data },
-      transferList,
-    },
-  )
-  return new Promise((resolve, reject) => {
-    let message: unknown
-    worker.on('message', value => {
-      message = value
-    })
-    worker.on('error', reject)
-    worker.on('exit', () => resolve(message))
-  })
-}
-
 test('a worker attaches by the handle, and both threads see commits and bytes of the other', async () => {
   const mmapper = new ChunkStateMmapper()
   const heap = mmapper.reserveSharedHeap(HEAP)
@@ -753,16 +816,15 @@ test('when the reserver dies its heap goes on, is counted, can be attached again
   const again = SharedHeap.attach(mmapper, heap.handle)
   heap[Symbol.dispose]()
   assert.is(states(mmapper), 'Mapped 2, Quarantined 6')
-  const { start, bytes, buffer } = again
+  const { start, byteOffset, buffer } = again
   again[Symbol.dispose]()
   assert.equal([...mmapper.runs()], [])
   if (hasMaps) {
     assert.equal(
-      osPermissions(start, bytes).map(({ permissions }) => permissions),
+      osPermissions(start - byteOffset, buffer.byteLength).map(({ permissions }) => permissions),
       ['rw-p'],
     )
   }
-  assert.is(new Uint8Array(buffer, 0, buffer.byteLength).length, buffer.byteLength)
   mmapper[Symbol.dispose]()
 })
 
@@ -777,10 +839,17 @@ function child(scenario: string): ReturnType<typeof spawnSync> & { stdout: strin
   }) as ReturnType<typeof child>
 }
 
-test('touching an uncommitted chunk kills the process', () => {
-  const { status, signal } = child('touch')
-  assert.ok(['SIGSEGV', 'SIGBUS', 'SIGTRAP', 'SIGILL'].includes(String(signal)) || status! > 128)
-})
+for (const [scenario, what] of [
+  ['touch', 'touching an uncommitted chunk'],
+  ['before', 'writing to a buffer as if there were no byteOffset'],
+  ['behind', 'writing behind a heap'],
+] as const) {
+  test(`${what} kills the process`, () => {
+    const { status, signal, stdout } = child(scenario)
+    assert.ok(['SIGSEGV', 'SIGBUS', 'SIGTRAP', 'SIGILL'].includes(String(signal)) || status! > 128)
+    assert.match(stdout, /^began$/m)
+  })
+}
 
 for (const [scenario, name] of [
   ['print', 'printing a heap, its handle, views, buffer, or what holds them touches no memory'],

@@ -159,14 +159,33 @@ const SCENARIOS: Readonly<Record<string, () => void | Promise<void>>> = {
     for (const subject of subjects) {
       inspect(subject, { maxArrayLength: null, showHidden: true })
       // These convert a typed array to text, and so read it by definition.
-      if (!(subject instanceof Uint8Array)) console.log('%s %j', subject, subject)
+      if (!ArrayBuffer.isView(subject)) console.log('%s %j', subject, subject)
     }
     console.log(new Error('with a heap', { cause: heap }), [mmapper])
   },
 
   touch() {
     const heap = new ChunkStateMmapper().reserveSharedHeap(2 ** 26)
+    console.log('began')
     heap.view(Uint8Array)[0] = 1
+  },
+
+  before() {
+    const heap = new ChunkStateMmapper(SMALL).reserveSharedHeap(2 ** 26)
+    heap.commit(0, 2 ** 26)
+    const words = new Int32Array(heap.buffer)
+    words[5] = 1
+    console.log('began')
+    words[1024] = 1
+  },
+
+  behind() {
+    const heap = new ChunkStateMmapper(SMALL).reserveSharedHeap(2 ** 26)
+    heap.commit(0, 2 ** 26)
+    const bytes = new Uint8Array(heap.buffer, heap.byteOffset)
+    bytes[heap.bytes - 1] = 1
+    console.log('began')
+    bytes[heap.bytes] = 1
   },
 
   soft() {

@@ -88,3 +88,28 @@ export class Servant {
 export function range(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index)
 }
+
+/** Runs `code` in a worker, with the library as `lib` and `data`; its message once it has ended. */
+export function inWorker(code: string, data: unknown, transferList: MessagePort[] = []): Promise<unknown> {
+  const worker = new Worker(
+    `const { workerData, parentPort } = require('node:worker_threads')
+     import(workerData.url).then(async lib => {
+       const { ChunkStateMmapper, SharedHeap } = lib
+       const { data } = workerData
+       parentPort.postMessage(await (async () => { ${code} })())
+     })`,
+    {
+      eval: true,
+      workerData: { url: new URL('../../lib/index.js', import.meta.url).href, data },
+      transferList,
+    },
+  )
+  return new Promise((resolve, reject) => {
+    let message: unknown
+    worker.on('message', value => {
+      message = value
+    })
+    worker.on('error', reject)
+    worker.on('exit', () => resolve(message))
+  })
+}
