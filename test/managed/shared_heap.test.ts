@@ -19,6 +19,7 @@ import {
 import { addressOf } from '../../lib/os/libc.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { assertRefusesRange } from '../support/bad_input.js'
+import { runtimeOf } from '../support/runtimes.js'
 import { osPermissions, testIf } from '../support/support.js'
 import { inWorker } from '../support/workers.js'
 
@@ -830,10 +831,13 @@ test('when the reserver dies its heap goes on, is counted, can be attached again
 
 // ── in a process of its own ──
 
-function child(scenario: string): ReturnType<typeof spawnSync> & { stdout: string; stderr: string } {
+function child(
+  scenario: string,
+  runtime = process.execPath,
+  flags = process.versions.bun === undefined ? ['--expose-gc'] : [],
+): ReturnType<typeof spawnSync> & { stdout: string; stderr: string } {
   const program = join(import.meta.dirname, 'shared_heap_child.js')
-  const flags = process.versions.bun === undefined ? ['--expose-gc'] : []
-  return spawnSync(process.execPath, [...flags, program, scenario], {
+  return spawnSync(runtime, [...flags, program, scenario], {
     encoding: 'utf8',
     timeout: 200_000,
   }) as ReturnType<typeof child>
@@ -856,6 +860,7 @@ for (const [scenario, name] of [
   ['soft', 'a heap without guard is accessible everywhere, and else like any other'],
   ['collect', 'thousands of heaps are disposed and collected while other threads hold some'],
   ['load', 'a heap is disposed while four threads commit, write and decommit'],
+  ['reuse', 'the engine uses memory again that heaps had'],
   ['race', 'threads attach to heaps that are being disposed'],
   ['write', 'a mapper is disposed while another thread writes to a buffer'],
   ['forgotten', 'heaps and mappers that nobody disposed are collected safely'],
@@ -866,6 +871,21 @@ for (const [scenario, name] of [
     assert.match(stdout, /^done$/m)
   })
 }
+
+const bun = runtimeOf('bun')
+
+testIf(
+  test,
+  'program' in bun,
+  `no Bun: ${'why' in bun ? bun.why : ''}`,
+  'Bun, which uses freed memory as it is, gets a fixed buffer where the thread lives as long as the process',
+  () => {
+    if (!('program' in bun)) return
+    const { status, signal, stdout, stderr } = child('reuse', bun.program, [])
+    assert.is(signal ?? status, 0, `${stdout.slice(-2000)}\n${stderr}`)
+    assert.match(stdout, /^fixed\ndone$/m)
+  },
+)
 
 test('a handle is read once, and says whole chunks', () => {
   withHeap((mmapper, heap) => {

@@ -36,8 +36,10 @@ function attempt(action: () => void): boolean {
 }
 
 async function collectNow(): Promise<void> {
+  const { Bun } = globalThis as { Bun?: { gc(isSynchronous: true): void } }
   for (let round = 0; round < 3; round++) {
     globalThis.gc?.()
+    Bun?.gc(true)
     await new Promise(resolve => setTimeout(resolve, 5))
   }
 }
@@ -130,6 +132,14 @@ const WORKERS = {
     mmapper[Symbol.dispose]()
   },
 
+  /** Leaves a heap behind. */
+  leave({ mapper, flags }: Job): void {
+    ChunkStateMmapper.attach(mapper)
+      .reserveSharedHeap(2 ** 23)
+      .commit(0, CHUNK)
+    Atomics.add(flags, 0, 1)
+  },
+
   /** Knows the buffer only, and writes to memory that is committed or given back. */
   write({ heaps, flags }: Job): void {
     const { buffer, byteOffset, bytes } = heaps[0]!
@@ -137,6 +147,14 @@ const WORKERS = {
     Atomics.add(flags, 0, 1)
     while (Atomics.load(flags, 1) === 0) for (let at = 0; at < bytes; at += 4096) view[at] = 1
   },
+}
+
+/** Of the same sizes as the heaps' buffers: where the engine uses their memory again, it is given these. */
+function useMemory(): void {
+  for (let count = 0; count < 40; count++) {
+    const bytes = new Uint8Array(new SharedArrayBuffer(2 ** 23 + count * 2 ** 16))
+    for (let at = 0; at < bytes.length; at += 4096) bytes[at] = 1
+  }
 }
 
 const SCENARIOS: Readonly<Record<string, () => void | Promise<void>>> = {
@@ -274,6 +292,22 @@ const SCENARIOS: Readonly<Record<string, () => void | Promise<void>>> = {
       mmapper[Symbol.dispose]()
       await workers.end()
     }
+  },
+
+  /** The engine uses memory again that heaps had: of those that ended, were forgotten, or died with their thread. */
+  async reuse() {
+    const mmapper = new ChunkStateMmapper(SMALL)
+    console.log(mmapper.reserveSharedHeap(2 ** 23).buffer.growable ? 'growable' : 'fixed')
+    for (let round = 0; round < 3; round++) {
+      const other = ChunkStateMmapper.attach(mmapper.handle)
+      for (let count = 0; count < 5; count++) other.reserveSharedHeap(2 ** 23).commit(0, CHUNK)
+      for (let count = 0; count < 5; count++) mmapper.reserveSharedHeap(2 ** 23).dispose()
+      const job = { name: 'leave', mapper: mmapper.handle, heaps: [], flags: newFlags() } as const
+      await start(job, 2).end()
+      await collectNow()
+      useMemory()
+    }
+    check(mmapper.audit().length === 0, 'the audit is empty')
   },
 
   /** Heaps, and a mapper of this thread, that nobody disposed. */

@@ -89,3 +89,13 @@ export function nodeOf(major: number): { program: string } | { why: string } {
     return { why: `Node ${major} cannot be had: ${String((error as Error).message).split('\n', 1)[0]}` }
   }
 }
+
+/** The program of the runtime of that name, or why it cannot be had. */
+export function runtimeOf(name: string): { program: string } | { why: string } {
+  if (name === 'bun' && process.versions.bun !== undefined) return { program: process.execPath }
+  try {
+    return { program: provide(RUNTIMES.find(runtime => runtime.name === name)!) }
+  } catch (error) {
+    return { why: `${name} cannot be had: ${String((error as Error).message).split('\n', 1)[0]}` }
+  }
+}
