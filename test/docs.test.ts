@@ -1,15 +1,17 @@
-/** Every program in README.md is checked by the compiler and run. */
+/** Every program in README.md and examples/README.md is checked by the compiler and run. */
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { dirname, join, resolve } from 'node:path'
+import { dirname, join, relative, resolve } from 'node:path'
 import { transformSync } from 'esbuild'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { testIf } from './support/support.js'
 
 const root = resolve(import.meta.dirname, '../..')
-const readme = join(root, 'README.md')
+const PAGES = ['README.md', 'examples/README.md']
+  .map(page => join(root, page))
+  .filter(page => existsSync(page))
 /** Inside the project, so that its own name resolves to it. */
 const folder = join(root, 'build/readme')
 
@@ -53,15 +55,21 @@ test('code blocks are found with their lines and marks', () => {
   ])
 })
 
-const blocks = existsSync(readme) ? blocksOf(readFileSync(readme, 'utf8')) : []
+const blocks = PAGES.flatMap(page =>
+  blocksOf(readFileSync(page, 'utf8')).map(block => ({ ...block, page: relative(root, page) })),
+)
 const programs = blocks.filter(({ isProgram }) => isProgram)
-const nameOf = ({ line }: Block): string => `line-${line}`
+const nameOf = ({ line, page }: (typeof blocks)[number]): string => `${page.replace(/\W/g, '-')}-line-${line}`
 
-testIf(test, existsSync(readme), 'no README.md', 'the README has programs', () => {
-  assert.ok(programs.length > 0)
+testIf(test, PAGES.length > 0, 'no README.md', 'the pages have programs', () => {
+  for (const page of PAGES)
+    assert.ok(
+      programs.some(each => join(root, each.page) === page),
+      page,
+    )
 })
 
-testIf(test, programs.length > 0, 'no programs', 'the programs of the README type-check', () => {
+testIf(test, programs.length > 0, 'no programs', 'the programs of the pages type-check', () => {
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder, { recursive: true })
   for (const block of programs) {
@@ -83,7 +91,7 @@ testIf(test, programs.length > 0, 'no programs', 'the programs of the README typ
 })
 
 for (const block of programs) {
-  test(`the program in line ${block.line} of the README runs`, () => {
+  test(`the program in line ${block.line} of ${block.page} runs`, () => {
     mkdirSync(folder, { recursive: true })
     const { code } = transformSync(block.text, { loader: block.language, target: 'node20', format: 'esm' })
     const file = join(folder, `${nameOf(block)}.mjs`)

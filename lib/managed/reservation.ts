@@ -33,7 +33,10 @@ let make: (context: Context, range: ChunkRange, options: MapOptions) => Reservat
 /** Only this file has it: `new` elsewhere is refused, whatever it is given. */
 const MAKE = Symbol('make')
 
-/** See `ManagedMemory`. Its views want committed memory. */
+/**
+ * See `ManagedMemory`. Its views want committed memory, and where the engine cannot detach them, `mmapper.releaseViews`
+ * before that memory goes.
+ */
 export class Reservation extends OwnedRange<ArrayBuffer> {
   readonly #context: Context
   readonly #range: ChunkRange
