@@ -26,6 +26,7 @@ import { type Reservation, reserve } from '../managed/reservation.js'
 import { reserveSharedHeap, type SharedHeap } from '../managed/shared_heap.js'
 import type { Syscalls } from '../os/libc.js'
 import { releaseMaps } from '../os/maps_file.js'
+import { leaveUncharged } from '../os/uncharged.js'
 import { SharedLayout } from '../shared_state/layout.js'
 import { Context, forgetContext, registerContext } from '../transition/context.js'
 import { transition } from '../transition/frame.js'
@@ -73,6 +74,7 @@ export class ChunkStateMmapper implements Mmapper {
     const attachment = attached?.[ATTACH]
     const { layout, syscalls } = attachment ?? create(options)
     const context = new Context(layout, syscalls, attachment === undefined ? 'creator' : 'attached', repair)
+    if (attachment === undefined) leaveUncharged(layout.stateCells, context.geometry.bytesInOsPage)
     this.#context = context
     this.#entryAt = context.map.reader.entryAt
     this.#arePagesMapped = context.map.reader.arePagesMapped
