@@ -1,0 +1,139 @@
+/**
+ * Calls on memory that is loaded from images, broken off after each store into the journal and into the table of images.
+ * An attachment whose stores end there stands for a thread that died: it does not repair; whoever calls next does. The
+ * scenarios are `image_scenarios.ts`; threads that really die, at some of the stores, are in `repair.test.ts`.
+ */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ChunkStateMmapper } from '../../lib/index.js'
+import { SharedLayout } from '../../lib/shared_state/layout.js'
+import { contextOf } from '../../lib/transition/context.js'
+import { CHUNK, PAGES, WINDOW as WINDOW_START } from '../support/os_tools.js'
+import { checkAccounting, checkAgainstOs } from '../support/recount.js'
+import { osPermissions, testIf } from '../support/support.js'
+import { checkScenario, IMAGE_SCENARIOS, type ImageScenario, WINDOW } from './image_scenarios.js'
+
+const TABLES = [
+  'journal',
+  'imageStarts',
+  'imageLimits',
+  'imageDeltas',
+  'imageFiles',
+  'fileKeys',
+  'fileDescriptors',
+] as const
+const BROKEN_OFF = new Error('broken off')
+
+/** Stores that are still made; the one after which the last throws, and so do all that follow. */
+interface Budget {
+  left: number
+}
+
+function ending<T extends Float64Array | Int32Array>(table: T, budget: Budget): T {
+  return new Proxy(table, {
+    get: (fields, index) => Reflect.get(fields, index, fields),
+    set(fields, index, value) {
+      if (budget.left >= 0) Reflect.set(fields, index, value, fields)
+      if (budget.left-- <= 0) throw BROKEN_OFF
+      return true
+    },
+  })
+}
+
+/** Another attachment of this thread. */
+function attachEnding(mmapper: ChunkStateMmapper, budget: Budget): ChunkStateMmapper {
+  const { open } = SharedLayout
+  SharedLayout.open = memory => {
+    const layout = open.call(SharedLayout, memory)
+    return Object.assign(layout, Object.fromEntries(TABLES.map(name => [name, ending(layout[name], budget)])))
+  }
+  try {
+    return ChunkStateMmapper.attach(mmapper.handle)
+  } finally {
+    SharedLayout.open = open
+  }
+}
+
+/** Whether it was broken off; the journal stays as it was then, as if the thread were no more. */
+function breakOff(mortal: ChunkStateMmapper, budget: Budget, stores: number, run: () => void): boolean {
+  const context = contextOf(mortal) as { repair: unknown }
+  const { repair } = context
+  context.repair = () => {
+    throw BROKEN_OFF
+  }
+  budget.left = stores
+  try {
+    run()
+    return false
+  } catch (error) {
+    assert.is(error, BROKEN_OFF)
+    return true
+  } finally {
+    budget.left = Number.POSITIVE_INFINITY
+    context.repair = repair
+  }
+}
+
+/** One end; true if the scenario has so many stores. `heir`: the same attachment, or another that holds no buffer. */
+function endOnce(scenario: ImageScenario, stores: number, heir: 'same' | 'other'): boolean {
+  const mmapper = new ChunkStateMmapper({
+    logGranularity: 16,
+    logMappableBytes: scenario.logMappableBytes ?? 42,
+  })
+  const budget = { left: Number.POSITIVE_INFINITY }
+  const mortal = attachEnding(mmapper, budget)
+  const start = WINDOW_START
+  mmapper.quarantineAddressRange(start, WINDOW * PAGES)
+  const prepared = scenario.prepare(mortal, start)
+  const isBrokenOff = breakOff(mortal, budget, stores, () => scenario.run(mortal, start, prepared as never))
+  const next = heir === 'same' ? mortal : mmapper
+  // The first repair comes to an end as well, for some.
+  if (isBrokenOff && heir === 'same') breakOff(mortal, budget, stores % 7, () => mortal.stats())
+  assert.is(next.stats().leakedBytes, 0)
+  checkAgainstOs(next, 'repaired')
+  checkAccounting(next, 'repaired')
+  checkScenario(scenario, next, start, prepared)
+  checkAgainstOs(next, 'in the end')
+  dispose(prepared)
+  mortal[Symbol.dispose]()
+  mmapper[Symbol.dispose]()
+  assert.equal(
+    osPermissions(start, WINDOW * CHUNK).map(({ permissions }) => permissions),
+    [''],
+    'a leak',
+  )
+  return isBrokenOff
+}
+
+function dispose(prepared: unknown): void {
+  for (const one of [prepared, ...Object.values(prepared ?? {})]) {
+    ;(one as Partial<Disposable> | undefined)?.[Symbol.dispose]?.()
+  }
+}
+
+for (const [name, scenario] of Object.entries(IMAGE_SCENARIOS)) {
+  for (const heir of ['same', 'other'] as const) {
+    const whose = heir === 'same' ? 'the same attachment' : 'another'
+    testIf(
+      test,
+      process.platform === 'linux',
+      'images are loaded on Linux',
+      `«${name}», broken off after ${heir === 'same' ? 'any' : 'every third'} store, is repaired by ${whose}`,
+      () => {
+        let stores = 0
+        let isBrokenOff = true
+        for (; isBrokenOff; stores += heir === 'same' ? 1 : 3) {
+          try {
+            isBrokenOff = endOnce(scenario, stores, heir)
+          } catch (error) {
+            ;(error as Error).message = `after store ${stores}: ${(error as Error).message}`
+            throw error
+          }
+        }
+        assert.ok(stores > 8, `${stores}`)
+      },
+    )
+  }
+}
+
+test.run()

@@ -1,0 +1,196 @@
+/**
+ * Calls on memory that is loaded from images, in which a thread dies or an exception breaks off; what must hold once they
+ * have been repaired. Over a window of `WINDOW` Quarantined chunks of 64 KiB that somebody else made.
+ */
+import { readFileSync } from 'node:fs'
+import * as assert from 'uvu/assert'
+import { type ChunkStateMmapper, MemoryImage, MmapProtection, type SharedHeap } from '../../lib/index.js'
+import {
+  changedPages,
+  contentOf,
+  firstDifference,
+  loadImage,
+  PAGE,
+  pattern,
+  poke,
+  resetRange,
+  snapshot,
+} from '../support/images.js'
+import { CHUNK, PAGES } from '../support/os_tools.js'
+
+export const WINDOW = 6
+
+export interface ImageScenario {
+  /** Default 42: a small table makes a quick repair. */
+  readonly logMappableBytes?: number
+  /** Without stopping: what `run` is given. */
+  readonly prepare: (mmapper: ChunkStateMmapper, start: number) => unknown
+  readonly run: (mmapper: ChunkStateMmapper, start: number, prepared: never) => void
+  readonly check: (mmapper: ChunkStateMmapper, start: number, prepared: never) => void
+}
+
+interface HeapAndImage {
+  readonly heap: SharedHeap
+  readonly image: MemoryImage
+}
+
+/** What is loaded lies in the window, or nowhere. */
+function checkNoLooseImages(start: number): void {
+  const lines = readFileSync('/proc/self/maps', 'latin1').split('\n')
+  for (const line of lines.filter(line => line.includes('/memfd:mmapper'))) {
+    const at = Number.parseInt(line, 16)
+    assert.ok(at >= start && at < start + WINDOW * CHUNK, line)
+  }
+}
+
+function holds(mmapper: ChunkStateMmapper, start: number, content: Uint8Array): void {
+  assert.is(firstDifference(contentOf(mmapper, start, content.length), content), -1)
+}
+
+/** Pages of a pattern with some of them changed, as memory that was written holds them. */
+function changed(content: Uint8Array, pages: readonly number[], value: number): Uint8Array {
+  const copy = content.slice()
+  for (const page of pages) copy[page * PAGE] = value
+  return copy
+}
+
+/** One chunk of an image, one of zeros, one that was never loaded; pages of all are written, some inaccessible. */
+const WRITTEN = [0, PAGES, PAGES + 1, 2 * PAGES]
+
+function prepareReset(mmapper: ChunkStateMmapper, start: number): void {
+  loadImage(mmapper, start, 2 * CHUNK, MemoryImage.of(pattern(CHUNK, 1)))
+  mmapper.ensureMapped(start + 2 * CHUNK, PAGES)
+  for (const page of WRITTEN) poke(mmapper, start + page * PAGE, 255)
+  mmapper.protect(start + CHUNK, 2, MmapProtection.NoAccess)
+}
+
+/** Every page that was written holds what was written, or what was loaded. */
+function checkReset(mmapper: ChunkStateMmapper, start: number): void {
+  const loaded = new Uint8Array(3 * CHUNK)
+  loaded.set(pattern(CHUNK, 1))
+  const isReset = changedPages(mmapper, start, 3 * CHUNK).length === 0
+  mmapper.protect(start, 3 * PAGES, MmapProtection.ReadWrite)
+  const content = contentOf(mmapper, start, 3 * CHUNK)
+  const expected = loaded.slice()
+  for (const page of isReset ? [] : WRITTEN) {
+    const byte = content[page * PAGE]!
+    if (byte === 255) expected[page * PAGE] = byte
+  }
+  assert.is(firstDifference(content, expected), -1)
+  resetRange(mmapper, start, 3 * CHUNK)
+  holds(mmapper, start, loaded)
+}
+
+export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
+  'load an image over reserved and mapped chunks': {
+    prepare: (mmapper, start) => {
+      mmapper.ensureMapped(start + 2 * CHUNK, PAGES)
+      poke(mmapper, start + 2 * CHUNK, 77)
+      return MemoryImage.of(pattern(2 * CHUNK, 1))
+    },
+    run: (mmapper, start, image: MemoryImage) =>
+      loadImage(mmapper, start + PAGE, 4 * CHUNK, image, { protection: MmapProtection.ReadExec }),
+    check: (mmapper, start) => {
+      const state = mmapper.stateAt(start)
+      for (const chunk of [1, 3, 4]) assert.is(mmapper.stateAt(start + chunk * CHUNK), state)
+      assert.is(mmapper.stats().imageBytes, state === 'Mapped' ? 2 * CHUNK : 0)
+      const loaded = new Uint8Array(5 * CHUNK)
+      loaded.set(pattern(2 * CHUNK, 1), PAGE)
+      if (state === 'Mapped') holds(mmapper, start, loaded)
+      else holds(mmapper, start + 2 * CHUNK, changed(new Uint8Array(CHUNK), [0], 77))
+    },
+  },
+  'load a second image over a part of the first': {
+    prepare: (mmapper, start) => {
+      loadImage(mmapper, start, 2 * CHUNK, MemoryImage.of(pattern(2 * CHUNK, 1)))
+      return MemoryImage.of(pattern(CHUNK, 2))
+    },
+    run: (mmapper, start, image: MemoryImage) => loadImage(mmapper, start + PAGE, CHUNK, image),
+    check: (mmapper, start) => {
+      assert.is(mmapper.stats().imageBytes, 2 * CHUNK)
+      poke(mmapper, start + PAGE, 255)
+      resetRange(mmapper, start, 2 * CHUNK)
+      const content = contentOf(mmapper, start, 2 * CHUNK)
+      const before = pattern(2 * CHUNK, 1)
+      const after = before.slice()
+      after.set(pattern(CHUNK, 2), PAGE)
+      assert.ok(firstDifference(content, before) < 0 || firstDifference(content, after) < 0)
+    },
+  },
+  'load only zeros, from behind the end of an image': {
+    prepare: (mmapper, start) => {
+      loadImage(mmapper, start, CHUNK, MemoryImage.of(pattern(CHUNK, 1)))
+      return MemoryImage.of(pattern(PAGE, 2))
+    },
+    run: (mmapper, start, image: MemoryImage) =>
+      loadImage(mmapper, start + PAGE, PAGE, image, { imageOffset: PAGE }),
+    check: (mmapper, start) => {
+      const isLoaded = mmapper.stats().imageBytes === CHUNK - PAGE
+      const expected = pattern(CHUNK, 1)
+      if (isLoaded) expected.fill(0, PAGE, 2 * PAGE)
+      holds(mmapper, start, expected)
+    },
+  },
+  'reset by copying back': {
+    prepare: prepareReset,
+    run: (mmapper, start) => resetRange(mmapper, start, 4 * CHUNK, { elsewhere: MmapProtection.ReadWrite }),
+    check: checkReset,
+  },
+  'reset by dropping': {
+    prepare: prepareReset,
+    run: (mmapper, start) => resetRange(mmapper, start, 4 * CHUNK, { keepResidentBytes: 0 }),
+    check: checkReset,
+  },
+  'take a snapshot, with inaccessible pages': {
+    prepare: prepareReset,
+    run: (mmapper, start) => snapshot(mmapper, start, 3 * CHUNK).dispose(),
+    check: (mmapper, start) => {
+      mmapper.protect(start, 3 * PAGES, MmapProtection.ReadWrite)
+      const loaded = new Uint8Array(3 * CHUNK)
+      loaded.set(pattern(CHUNK, 1))
+      holds(mmapper, start, changed(loaded, WRITTEN, 255))
+    },
+  },
+  'decommit and unmap memory that was loaded': {
+    prepare: (mmapper, start) => loadImage(mmapper, start, 5 * CHUNK, MemoryImage.of(pattern(5 * CHUNK, 1))),
+    run: (mmapper, start) => {
+      mmapper.decommit(start + CHUNK, PAGES)
+      mmapper.unmap(start + 3 * CHUNK, PAGES)
+    },
+    check: (mmapper, start) => {
+      const mapped = [...mmapper.runs()].filter(run => run.state === 'Mapped')
+      assert.is(
+        mmapper.stats().imageBytes,
+        mapped.reduce((sum, run) => sum + run.bytes, 0),
+      )
+      for (const run of mapped) {
+        const from = run.start - start
+        holds(mmapper, run.start, pattern(5 * CHUNK, 1).slice(from, from + run.bytes))
+      }
+    },
+  },
+  'load an image into a shared heap, and reset it': {
+    logMappableBytes: 47,
+    prepare: mmapper => ({
+      heap: mmapper.reserveSharedHeap(4 * CHUNK),
+      image: MemoryImage.of(pattern(CHUNK, 1)),
+    }),
+    run: (mmapper, _, { heap, image }: HeapAndImage) => {
+      loadImage(mmapper, heap.start + PAGE, 2 * CHUNK, image)
+      resetRange(mmapper, heap.start, 3 * CHUNK)
+    },
+    check: mmapper => mmapper.stats(),
+  },
+}
+
+/** What the scenario says, and that nothing of an image is left anywhere else. */
+export function checkScenario(
+  { check }: ImageScenario,
+  mmapper: ChunkStateMmapper,
+  start: number,
+  prepared: unknown,
+): void {
+  check(mmapper, start, prepared as never)
+  const heapBytes = [...mmapper.runs()].some(run => run.start < start || run.start >= start + WINDOW * CHUNK)
+  if (!heapBytes) checkNoLooseImages(start)
+}
