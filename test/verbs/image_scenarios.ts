@@ -21,8 +21,7 @@ import { CHUNK, PAGES } from '../support/os_tools.js'
 export const WINDOW = 6
 
 export interface ImageScenario {
-  /** Default 42: a small table makes a quick repair. */
-  readonly logMappableBytes?: number
+  readonly memory: 'reserved' | 'heap'
   /** Without stopping: what `run` is given. */
   readonly prepare: (mmapper: ChunkStateMmapper, start: number) => unknown
   readonly run: (mmapper: ChunkStateMmapper, start: number, prepared: never) => void
@@ -35,7 +34,7 @@ interface HeapAndImage {
 }
 
 /** What is loaded lies in the window, or nowhere. */
-function checkNoLooseImages(start: number): void {
+export function checkNoLooseImages(start: number): void {
   const lines = readFileSync('/proc/self/maps', 'latin1').split('\n')
   for (const line of lines.filter(line => line.includes('/memfd:mmapper'))) {
     const at = Number.parseInt(line, 16)
@@ -83,6 +82,7 @@ function checkReset(mmapper: ChunkStateMmapper, start: number): void {
 
 export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
   'load an image over reserved and mapped chunks': {
+    memory: 'reserved',
     prepare: (mmapper, start) => {
       mmapper.ensureMapped(start + 2 * CHUNK, PAGES)
       poke(mmapper, start + 2 * CHUNK, 77)
@@ -101,6 +101,7 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
     },
   },
   'load a second image over a part of the first': {
+    memory: 'reserved',
     prepare: (mmapper, start) => {
       loadImage(mmapper, start, 2 * CHUNK, MemoryImage.of(pattern(2 * CHUNK, 1)))
       return MemoryImage.of(pattern(CHUNK, 2))
@@ -118,6 +119,7 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
     },
   },
   'load only zeros, from behind the end of an image': {
+    memory: 'reserved',
     prepare: (mmapper, start) => {
       loadImage(mmapper, start, CHUNK, MemoryImage.of(pattern(CHUNK, 1)))
       return MemoryImage.of(pattern(PAGE, 2))
@@ -132,16 +134,19 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
     },
   },
   'reset by copying back': {
+    memory: 'reserved',
     prepare: prepareReset,
     run: (mmapper, start) => resetRange(mmapper, start, 4 * CHUNK, { elsewhere: MmapProtection.ReadWrite }),
     check: checkReset,
   },
   'reset by dropping': {
+    memory: 'reserved',
     prepare: prepareReset,
     run: (mmapper, start) => resetRange(mmapper, start, 4 * CHUNK, { keepResidentBytes: 0 }),
     check: checkReset,
   },
   'take a snapshot, with inaccessible pages': {
+    memory: 'reserved',
     prepare: prepareReset,
     run: (mmapper, start) => snapshot(mmapper, start, 3 * CHUNK).dispose(),
     check: (mmapper, start) => {
@@ -152,6 +157,7 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
     },
   },
   'decommit and unmap memory that was loaded': {
+    memory: 'reserved',
     prepare: (mmapper, start) => loadImage(mmapper, start, 5 * CHUNK, MemoryImage.of(pattern(5 * CHUNK, 1))),
     run: (mmapper, start) => {
       mmapper.decommit(start + CHUNK, PAGES)
@@ -170,7 +176,7 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
     },
   },
   'load an image into a shared heap, and reset it': {
-    logMappableBytes: 47,
+    memory: 'heap',
     prepare: mmapper => ({
       heap: mmapper.reserveSharedHeap(4 * CHUNK),
       image: MemoryImage.of(pattern(CHUNK, 1)),
@@ -181,16 +187,4 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
     },
     check: mmapper => mmapper.stats(),
   },
-}
-
-/** What the scenario says, and that nothing of an image is left anywhere else. */
-export function checkScenario(
-  { check }: ImageScenario,
-  mmapper: ChunkStateMmapper,
-  start: number,
-  prepared: unknown,
-): void {
-  check(mmapper, start, prepared as never)
-  const heapBytes = [...mmapper.runs()].some(run => run.start < start || run.start >= start + WINDOW * CHUNK)
-  if (!heapBytes) checkNoLooseImages(start)
 }

@@ -3,6 +3,9 @@ import { readdirSync, readlinkSync } from 'node:fs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, MemoryImage } from '../../lib/index.js'
+import { fileOf } from '../../lib/managed/memory_image.js'
+import { contextOf } from '../../lib/transition/context.js'
+import { load } from '../../lib/verbs/load.js'
 import { contentOf, firstDifference, loadImage, PAGE, pattern, poke } from '../support/images.js'
 import { CHUNK, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { checkAccounting, checkAgainstOs } from '../support/recount.js'
@@ -225,6 +228,25 @@ test('memory that is not reserved, and foreign memory, is refused', () =>
     mmapper.markAsMapped(at(3), CHUNK)
     assert.match(thrownBy(() => loadImage(mmapper, at(2), 2 * CHUNK, image)).message, /foreign/)
     assert.is(mmapper.stateAt(at(2)), 'Quarantined')
+  }))
+
+test('more files than can be known, and a descriptor that cannot be duplicated, are errors that change nothing', () =>
+  withMapper(mmapper => {
+    using image = MemoryImage.of(pattern(CHUNK, 1))
+    const file = { ...fileOf(image, 'load'), fd: 2 ** 20 }
+    const request = { start: at(0), bytes: CHUNK, imageOffset: 0 }
+    const refusal = thrownBy(() => load(contextOf(mmapper), { ...request, file }))
+    assert.is(refusal.code, 'EBADF')
+    assert.match(refusal.message, /descriptor/)
+    const { images } = contextOf(mmapper)
+    for (let file = 0; file >= 0; ) {
+      file = images.placeFor({ device: -1, inode: images.fileLimit })
+      if (file >= 0) images.open(file, () => 2 ** 20)
+    }
+    const full = thrownBy(() => loadImage(mmapper, at(0), CHUNK, image))
+    assert.is(full.code, 'ERR_MMAPPER_EXHAUSTED')
+    assert.match(full.message, /too many files/)
+    assert.is(mmapper.stateAt(at(0)), 'Quarantined')
   }))
 
 for (const forever of [false, true]) {

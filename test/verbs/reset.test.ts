@@ -98,6 +98,23 @@ test('touched pages of memory that was never loaded are changed', () =>
     assert.equal(changedPages(mmapper, at(0), 2 * CHUNK), ['5'])
   }))
 
+test('changed pages that lie side by side are one range, whatever they were loaded from', () =>
+  withMapper(mmapper => {
+    const { image } = setUp(mmapper)
+    poke(mmapper, at(1) - PAGE, 1)
+    poke(mmapper, at(1), 253)
+    assert.equal(changedPages(mmapper, at(0), 2 * CHUNK), [`${PAGES - 1}–${PAGES}`])
+    image.dispose()
+  }))
+
+test('memory that is not reserved, or somebody else’s, is refused', () =>
+  withMapper(mmapper => {
+    mmapper.unmap(at(1), PAGES)
+    assert.match(thrownBy(() => resetRange(mmapper, at(0), 2 * CHUNK)).message, /not reserved/)
+    mmapper.markAsMapped(at(1), CHUNK)
+    assert.match(thrownBy(() => changedPages(mmapper, at(0), 2 * CHUNK)).message, /foreign/)
+  }))
+
 test('few pages stay resident, and many are dropped', () =>
   withMapper(mmapper => {
     const { image } = setUp(mmapper)
