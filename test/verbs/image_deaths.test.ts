@@ -1,7 +1,7 @@
 /**
  * Calls on memory that is loaded from images, broken off after each store into the journal and into the table of images.
  * An attachment whose stores end there stands for a thread that died: it does not repair; whoever calls next does. The
- * scenarios are `image_scenarios.ts`; threads that really die, at some of the stores, are in `repair.test.ts`.
+ * scenarios are `image_scenarios.ts`. Threads that really die cost more time: they do so at a few of the stores.
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
@@ -11,6 +11,7 @@ import { contextOf } from '../../lib/transition/context.js'
 import { CHUNK, faultySyscalls, PAGES, WINDOW as WINDOW_START } from '../support/os_tools.js'
 import { checkAccounting, checkAgainstOs } from '../support/recount.js'
 import { osPermissions, testIf } from '../support/support.js'
+import { die } from './dying_worker.js'
 import { checkNoLooseImages, IMAGE_SCENARIOS, type ImageScenario, WINDOW } from './image_scenarios.js'
 
 const TABLES = [
@@ -139,6 +140,39 @@ for (const [name, scenario] of Object.entries(IMAGE_SCENARIOS)) {
       },
     )
   }
+}
+
+/** Some of the stores into the journal: before the call, in its middle, after it. */
+const DEATHS: Readonly<Record<string, readonly number[]>> = {
+  'load an image over reserved and mapped chunks': [3, 19, 23, 25],
+  'reset by copying back': [3, 8, 9],
+  'load an image into a shared heap, and reset it': [19, 23, 33],
+}
+
+for (const [name, points] of Object.entries(DEATHS)) {
+  testIf(
+    test,
+    process.platform === 'linux',
+    'images are loaded on Linux',
+    `a thread that dies in «${name}» is repaired by another`,
+    async () => {
+      const scenario = IMAGE_SCENARIOS[name]!
+      for (const stores of points) {
+        const logMappableBytes = LOG_BYTES[scenario.memory]
+        const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes })
+        const start = WINDOW_START
+        mmapper.quarantineAddressRange(start, WINDOW * PAGES)
+        const outcome = await die({ handle: mmapper.handle, scenario: name, start, stores })
+        assert.is(outcome, 'stopped', `${stores}`)
+        assert.is(mmapper.stats().recoveries, 1)
+        assert.is(mmapper.stats().leakedBytes, 0)
+        checkAgainstOs(mmapper, `after store ${stores}`)
+        scenario.check(mmapper, start, undefined as never)
+        checkNoLooseImages(start)
+        mmapper[Symbol.dispose]()
+      }
+    },
+  )
 }
 
 /** One call throws, by an injected system call that has been made before, or not; who made it repairs. */

@@ -2,7 +2,6 @@
  * A thread dies after each store into the journal of each scenario, with strangers' reservations around; whatever the
  * main thread calls next has to repair it. The scenarios are `repair_scenarios.ts`.
  */
-import { Worker } from 'node:worker_threads'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { RETIRING } from '../../lib/chunks/entry.js'
@@ -12,8 +11,8 @@ import { contextOf } from '../../lib/transition/context.js'
 import { breakOff } from '../support/broken_off.js'
 import { checkAccounting, checkAgainstOs } from '../support/recount.js'
 import { BYTES_IN_CHUNK, osMappings, osPermissions, PAGES_PER_CHUNK, testIf } from '../support/support.js'
+import { die } from './dying_worker.js'
 import { ANYWHERE_CHUNKS, SCENARIOS, WINDOW } from './repair_scenarios.js'
-import type { Death } from './repair_worker.js'
 
 const PAGES = PAGES_PER_CHUNK
 /** Above where V8 places its pages (at random below 2 ** 46), below where the OS places mappings: our holes stay holes. */
@@ -27,21 +26,6 @@ function reservations(): unknown[] {
     const isSize = chunks >= ANYWHERE_CHUNKS && chunks <= ANYWHERE_CHUNKS + 2
     return permissions === '---p' && (isSize || (chunks > 256 && chunks < 300))
   })
-}
-
-async function die(death: Omit<Death, 'flag'>): Promise<'stopped' | 'done'> {
-  const flag = new SharedArrayBuffer(8)
-  const flags = new Int32Array(flag)
-  const worker = new Worker(new URL('./repair_worker.js', import.meta.url), {
-    workerData: { ...death, flag },
-  })
-  const failed = new Promise<never>((_, reject) => {
-    worker.once('error', reject)
-  })
-  const waited = Atomics.waitAsync(flags, 0, 0)
-  await Promise.race([waited.value, failed])
-  await worker.terminate()
-  return flags[0] === 1 ? 'stopped' : 'done'
 }
 
 /** The first repair comes to an end at a store into the journal, as a second death would end it. */

@@ -5,6 +5,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { ChunkStateMmapper, type MmapperHandle } from '../../lib/index.js'
 import { SharedLayout } from '../../lib/shared_state/layout.js'
+import { IMAGE_SCENARIOS } from './image_scenarios.js'
 import { SCENARIOS } from './repair_scenarios.js'
 
 export interface Death {
@@ -45,10 +46,10 @@ SharedLayout.open = memory => {
   return Object.assign(layout, { journal: stopping(layout.journal) })
 }
 const mmapper = ChunkStateMmapper.attach(handle)
-const { prepare, run } = SCENARIOS[scenario]!
+const { prepare, run } = SCENARIOS[scenario] ?? IMAGE_SCENARIOS[scenario]!
 const prepared = prepare?.(mmapper, start)
 left = stores
-run(mmapper, start, prepared)
+run(mmapper, start, prepared as never)
 left = Number.POSITIVE_INFINITY
 Atomics.store(flags, 0, 2)
 Atomics.notify(flags, 0)
