@@ -40,8 +40,8 @@ async function learn(file: string, seconds: number, folder: string): Promise<Tes
   const hook = pathToFileURL(join(import.meta.dirname, 'reached.js')).href
   const env = { [REACHED]: path, NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} --import ${hook}` }
   const since = performance.now()
-  const { failed, output } = await runFile(file, { seconds, onFailure: 'go on', env })
-  if (failed > 0) return /FAIL .*/.exec(output)?.[0] ?? output.trim().split('\n').at(-1)!
+  const { failed, output } = await runFile(file, { seconds, onFailure: 'stop', env })
+  if (failed > 0) return output.trim().split('\n').at(-1)!
   const reached = [...new Set(readFileSync(path, 'utf8').split('\n'))].filter(id => id !== '')
   return { file, seconds: (performance.now() - since) / 1000, reached }
 }

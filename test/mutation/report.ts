@@ -73,9 +73,10 @@ export function report(mutants: readonly Mutant[], list: ReadonlyMap<string, rea
       console.log(`Listed for ${file}, but no survivor (or without a reason): ${entry}`)
   }
   const killed = mutants.length - survivors.length
+  const endless = mutants.filter(({ killer }) => killer.includes('stopped after')).length
   const share = mutants.length === 0 ? 1 : killed / mutants.length
   console.log(
-    `\n${mutants.length} mutants: ${killed} killed (${(share * 100).toFixed(1)} %), ` +
+    `\n${mutants.length} mutants: ${killed} killed (${(share * 100).toFixed(1)} %; ${endless} of them took for ever), ` +
       `${survivors.length - unlisted.length} listed in test/MUTANTS.md, ${unlisted.length} to be killed or listed`,
   )
   return unlisted.length === 0 && share >= SHARE_WANTED

@@ -1,6 +1,6 @@
 /**
- * Runs one test file in a process of its own and counts what uvu reports. Nothing stays behind: where the file is
- * stopped early, what it started is stopped with it.
+ * Runs one test file in a process of its own and counts what uvu reports. Where a file may be stopped before its
+ * end it gets a session of its own, so that all that it started is stopped with it.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
@@ -20,7 +20,7 @@ export interface Outcome {
 
 export interface RunOptions {
   readonly seconds: number
-  /** `stop` ends the file at the first test that fails, without saying what was wrong. */
+  /** `stop` ends the file, and all that it started, at the first test that fails; what was wrong is not said then. */
   readonly onFailure: 'go on' | 'stop'
   readonly env?: Readonly<Record<string, string>>
 }
@@ -42,12 +42,13 @@ function outcomeOf(file: string, text: string, ending: string): Outcome {
   return { file, passed, failed, skipped, output: note === '' ? output : `${output}\n${note}` }
 }
 
-/** Ends the process and all that it started, which a test may have sent into an endless loop. */
+/** Ends the process and all that it started: a mutant may have sent any of them into an endless loop. */
 function killGroup(child: ChildProcess): void {
   try {
     process.kill(-child.pid!, 'SIGKILL')
   } catch {
-    // It has ended by itself.
+    // It has no group of its own, or has ended by itself.
+    child.kill('SIGKILL')
   }
 }
 
@@ -57,7 +58,7 @@ export function runFile(file: string, { seconds, onFailure, env = {} }: RunOptio
     const child = spawn(process.execPath, [...process.execArgv, join(tests, file)], {
       env: { ...process.env, ...env, FORCE_COLOR: '0' },
       stdio: ['ignore', 'pipe', 'pipe'],
-      detached: true,
+      detached: onFailure === 'stop',
     })
     let text = ''
     let stopped = ''
