@@ -1,9 +1,13 @@
 /**
  * `/proc/self/maps` as a file that can be read when no descriptor is left.
  *
- * Each thread that has a mapper keeps it open (`keepMaps` and `releaseMaps` are counted). It is read by position, from
- * 0 each time, which makes the kernel begin anew. The program may close any descriptor, and the number may then mean
- * another file: what it means is compared before each use. If it is not ours it is forgotten, neither read nor closed.
+ * Each thread that has a mapper keeps it open once (`keepMaps` and `releaseMaps` are counted), and reads that one if it
+ * cannot be opened anew: by position, from 0, which makes the kernel begin anew. The program may close any descriptor,
+ * and the number may then mean another file: what it means is compared before each use. If it is not ours it is
+ * forgotten, neither read nor closed.
+ *
+ * Some emulators make a file with a copy of the mappings for each `open`. A copy has a size, the kernel's file has none;
+ * a copy is not kept.
  *
  * The descriptors of a worker that is terminated are closed by the runtime, but not by Bun: its workers keep none.
  */
@@ -45,11 +49,16 @@ export function releaseMaps(): void {
 /** A reading of the file. */
 export class MapsReading {
   readonly #file: number
+  readonly #isKept: boolean
   #position = 0
 
   /** @throws {Error} of the OS, with its `code` */
   constructor() {
-    this.#file = keptFile() ?? openMaps()
+    const opened = openOrCause()
+    const file = typeof opened === 'number' ? opened : keptFile()
+    if (file === undefined) throw opened
+    this.#file = file
+    this.#isKept = file !== opened
   }
 
   /** Reads on, to the end of `piece` from `offset`: how many bytes, 0 at the end of the file. Throws as above. */
@@ -60,8 +69,8 @@ export class MapsReading {
   }
 
   end(): void {
-    if (kept?.file === this.#file) return
-    if (mappers > 0 && kept === undefined && mayKeep()) keep(this.#file)
+    if (this.#isKept) return
+    if (mappers > 0 && mayKeep() && needsAnother(this.#file)) keep(this.#file)
     else close(this.#file)
   }
 }
@@ -74,13 +83,34 @@ function openMaps(): number {
   return fs().openSync('/proc/self/maps', 'r')
 }
 
+function openOrCause(): unknown {
+  try {
+    return openMaps()
+  } catch (cause) {
+    return cause
+  }
+}
+
+/** Whether what was kept is gone: closed by the program, its number perhaps given to the one just `opened`. */
+function needsAnother(opened: number): boolean {
+  try {
+    return kept?.file === opened || keptFile() === undefined
+  } catch {
+    return false
+  }
+}
+
 function keep(file: number): void {
   try {
-    const { dev, ino } = fs().fstatSync(file)
-    kept = { file, dev, ino }
+    const { dev, ino, size } = fs().fstatSync(file)
+    if (size === 0) {
+      kept = { file, dev, ino }
+      return
+    }
   } catch {
-    close(file)
+    // Not known what it is: not kept.
   }
+  close(file)
 }
 
 /** The kept descriptor if its number still means what it did. */

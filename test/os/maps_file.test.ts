@@ -75,6 +75,24 @@ test('a descriptor that the program closed and used again is its own: neither re
   assert.equal(result, [true, 0, '/proc/PID/limits', 0])
 })
 
+test('one that the program closed is replaced by the next reading, whatever has its number', () => {
+  const result = inFiles(`
+    const mmapper = new ChunkStateMmapper()
+    const seen = []
+    for (const take of [() => undefined, () => openSync('/proc/self/limits')]) {
+      closeSync(kept()[0])
+      take()
+      seen.push(kept().length, mmapper.audit().length, kept().length)
+    }
+    exhaust()
+    mmapper.ensureMapped(WINDOW, PAGES)
+    seen.push(mmapper.audit().length)
+    mmapper[Symbol.dispose]()
+    print([...seen, kept().length])
+  `)
+  assert.equal(result, [0, 0, 1, 0, 0, 1, 0, 0])
+})
+
 test('a descriptor used again is not closed by dispose', () => {
   const result = inFiles(`
     const mmapper = new ChunkStateMmapper()
