@@ -55,15 +55,29 @@ export function quarantineAnywhere(context: Context, placement: Placement, optio
     if (preferred !== undefined && !('errno' in reserveAt(context, preferred, bytes, attributes))) {
       return preferred
     }
-    const bytesInSlab = CHUNKS_PER_SLAB * geometry.bytesInChunk
-    const isLarge = bytes >= bytesInSlab && align < bytesInSlab
-    let attempt = reserveAligned(context, bytes, isLarge ? bytesInSlab : align, attributes)
-    if (isLarge && 'errno' in attempt && attempt.errno === -os.platform.ENOMEM && !attempt.partial) {
-      attempt = reserveAligned(context, bytes, align, attributes)
-    }
+    const attempt = reserveInTurn(context, bytes, align, attributes)
     if (!('errno' in attempt)) return attempt.start
     throw quarantineRefused(context, { ...attempt, start: -1, bytes, align }, options)
   })
+}
+
+/**
+ * Aligned to slabs if it has whole ones, so that they are words and no cells; else aligned as it must be; else, since
+ * bytes and alignment together may be what is too much, in the gaps that fit as they lie.
+ */
+function reserveInTurn(context: Context, bytes: number, align: number, attributes: number): Attempt {
+  const { os, geometry } = context
+  const bytesInSlab = CHUNKS_PER_SLAB * geometry.bytesInChunk
+  const isShort = (attempt: Attempt): boolean =>
+    'errno' in attempt && attempt.errno === -os.platform.ENOMEM && attempt.partial === undefined
+  if (bytes >= bytesInSlab && align < bytesInSlab) {
+    const attempt = reserveAligned(context, bytes, bytesInSlab, attributes)
+    if (!isShort(attempt)) return attempt
+  }
+  const attempt = reserveAligned(context, bytes, align, attributes)
+  if (!isShort(attempt) || align <= geometry.bytesInOsPage) return attempt
+  const inGap = searchBelow(context, bytes, align, attributes)
+  return isShort(inGap) ? attempt : inGap
 }
 
 /** Reserves exactly there: EEXIST if any of it is anybody's, this mapper's too. */
@@ -277,8 +291,9 @@ function leakReleasing(context: Context): void {
 }
 
 /**
- * Where the OS places memory that cannot be used (beyond the mappable space, or where the user says that
- * something is mapped): tries the free gaps, from the top.
+ * Tries the free gaps, from the top: where the OS places memory that cannot be used (beyond the mappable space, or where
+ * the user says that something is mapped), or has no room to align it in. A gap that the OS refuses may lie above what a
+ * program can have.
  */
 function searchBelow(context: Context, bytes: number, align: number, attributes: number): Attempt {
   const { geometry, os } = context
