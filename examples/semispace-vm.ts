@@ -35,8 +35,11 @@
  *           16           1      131071
  * 16 collections
  * ```
+ * `--save FILE` writes an image of the machine once it has made its library, `--load FILE` starts from it: the heap is
+ * mapped, copy-on-write, however large it is. What the machine knows besides its heap is in the last words of the stack.
  */
-import { createMmapper, MmapAnnotation, type SharedHeap } from 'mmapper'
+import { parseArgs } from 'node:util'
+import { createMmapper, MemoryImage, MmapAnnotation, type SharedHeap } from 'mmapper'
 
 // ── values ──
 
@@ -66,6 +69,9 @@ function numberOf(value: number): number {
 const BYTES_IN_CHUNK = 2 ** 22
 const BYTES_IN_STACK = BYTES_IN_CHUNK
 const BYTES_IN_SPACE = 2 ** 30
+/** The last words of the stack tell the state of the machine to whoever loads an image of it. */
+const WORDS_IN_STATE = 6
+const STATE = BYTES_IN_STACK / 4 - WORDS_IN_STATE
 /** Least memory between two collections. */
 const BYTES_IN_NURSERY = 2 ** 25
 
@@ -86,8 +92,33 @@ class Memory {
     this.words = new Int32Array(heap.buffer, heap.byteOffset, heap.bytes / 4)
     this.#collected = collected
     heap.commit(0, BYTES_IN_STACK)
+  }
+
+  /** Makes an empty space. */
+  begin(): void {
     this.#resize(BYTES_IN_NURSERY)
     this.#top = this.#space >>> 2
+  }
+
+  /** An image of the heap: what was never touched takes no room in it. `state` is kept for the machine. */
+  save(state: readonly number[]): MemoryImage {
+    const own = [this.#space >>> 2, this.#committed >>> 2, this.#top]
+    this.words.set([...own, ...state].map(integer), STATE)
+    return this.heap.snapshot()
+  }
+
+  /** The heap of an image, of which nothing is read but what is used; the machine's state. */
+  load(image: MemoryImage): number[] {
+    if (image.bytes !== this.heap.bytes) throw new TypeError('That is no image of this machine')
+    this.heap.load(image, { bytes: BYTES_IN_STACK })
+    const words = this.words.subarray(STATE, STATE + WORDS_IN_STATE)
+    const [space = 0, committed = 0, top = 0, ...state] = Array.from(words, numberOf)
+    this.#space = 4 * space
+    this.#committed = 4 * committed
+    this.#top = top
+    this.#limit = space + committed
+    this.heap.load(image, { offset: this.#space, imageOffset: this.#space, bytes: this.#committed })
+    return state
   }
 
   /** Makes sure that objects of `size` words can be allocated. May move every object; the stack knows where. */
@@ -221,18 +252,34 @@ class Machine {
     ])
   }
 
-  run(source: string): void {
+  /** What runs a program. Its global variables are on the stack from here on. */
+  compile(source: string): () => void {
     const program = read(source)
     for (const form of program) {
       if (typeof form !== 'object' || form[0] !== 'define') continue
       this.#globals.set(form[1] as string, this.#top)
       this.#push(NIL)
     }
-    for (const form of program) this.#compile(form, undefined, false)()
+    const codes = program.map(form => this.#compile(form, undefined, false))
+    return () => {
+      for (const code of codes) code()
+    }
+  }
+
+  /** An image of the machine between two programs; `key` tells what was compiled, which is not in the image. */
+  save(key: number): MemoryImage {
+    return this.#memory.save([key, this.#base, this.#top])
+  }
+
+  load(image: MemoryImage, key: number): void {
+    const [found, base = 0, top = 0] = this.#memory.load(image)
+    if (found !== key) throw new TypeError('That is an image of another program')
+    this.#base = base
+    this.#top = top
   }
 
   #push(value: number): void {
-    if (this.#top === BYTES_IN_STACK / 4) throw new RangeError('Stack overflow')
+    if (this.#top === STATE) throw new RangeError('Stack overflow')
     this.#words[this.#top++] = value
   }
 
@@ -351,7 +398,7 @@ class Machine {
 
 // ── the program, and what it cost ──
 
-const BINARY_TREES = `
+const LIBRARY = `
   (define make (lambda (depth)
     (if (= depth 0) (cons nil nil) (cons (make (- depth 1)) (make (- depth 1))))))
   (define check (lambda (tree)
@@ -365,10 +412,18 @@ const BINARY_TREES = `
          (print depth count (repeat count 0 (lambda () (check (make depth)))))
          (grow (+ depth 2) most))
        (power (+ 4 (- most depth)))))))
+  (define kept (make 15))
   (define main (lambda (most)
     (print (+ most 1) 1 (check (make (+ most 1))))
-    ((lambda (tree) (grow 4 most) (print most 1 (check tree))) (make most))))
-  (main 16)`
+    ((lambda (tree) (grow 4 most) (print most 1 (check tree))) (make most))))`
+const MAIN = '(main 16) (print 15 1 (check kept))'
+
+/** Tells programs from others. */
+function keyOf(source: string): number {
+  let key = 0
+  for (const character of source) key = (Math.imul(key, 31) + character.charCodeAt(0)) & 0x3fff_ffff
+  return key
+}
 
 const row = (cells: (number | string)[]): void =>
   console.log(cells.map(cell => String(cell).padStart(12)).join(''))
@@ -386,8 +441,28 @@ const memory = new Memory(heap, (milliseconds, liveBytes, givenBackBytes) => {
 const trees: number[][] = []
 const machine = new Machine(memory, numbers => integer(trees.push(numbers)))
 
+const { values: files } = parseArgs({
+  options: { save: { type: 'string' }, load: { type: 'string' } },
+  allowPositionals: true,
+})
+const [library, main] = [machine.compile(LIBRARY), machine.compile(MAIN)]
+const key = keyOf(LIBRARY + MAIN)
 row(['collection', 'pause', 'live', 'given back', 'committed', 'resident'])
-machine.run(BINARY_TREES)
+const began = performance.now()
+if (files.load === undefined) {
+  memory.begin()
+  library()
+} else {
+  using image = MemoryImage.open(files.load)
+  machine.load(image, key)
+}
+row([files.load === undefined ? 'made' : 'loaded', `${(performance.now() - began).toFixed(1)} ms`])
+if (files.save !== undefined) {
+  using image = machine.save(key)
+  image.save(files.save)
+  row(['saved', mebibytes(image.storedBytes)])
+}
+main()
 row(['depth', 'trees', 'check'])
 for (const numbers of trees) row(numbers)
 console.log(`${collections} collections`)

@@ -1,9 +1,11 @@
 /** Runs every example of the build, each in a process of its own, as `npm run example NAME` does. */
 import { spawnSync } from 'node:child_process'
-import { readdirSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { testIf } from './support/support.js'
 
 const ROOT = join(import.meta.dirname, '../..')
 const names = readdirSync(join(ROOT, 'build/examples'))
@@ -32,6 +34,14 @@ const LINES: Readonly<Record<string, readonly RegExp[]>> = {
     process.arch === 'x64' || process.arch === 'arm64'
       ? [/ bytes of code at 0x[0-9a-f]+, ReadExec$/m, /^sum\(10\) = 55$/m, /^sum\(1000\) = 500500$/m]
       : [/no machine code/],
+  'emulator-reset': [
+    /^ +put back +next run +resident$/m,
+    /^reset, 100 times( +\S+ ms){2} +\S+ MiB$/m,
+    /^reset by dropping, 5( +\S+ ms){2} +\S+ MiB$/m,
+    /^filling, 3 times( +\S+ ms){2} +512\.0 MiB$/m,
+    /^copying, 3 times( +\S+ ms){2} +1024\.0 MiB$/m,
+  ],
+  children: [/^ +child +load +Rss +Pss +its own$/m, /^ +4 +\S+ ms +64 MiB +1[78] MiB +2 MiB$/m],
   'semispace-vm': [
     /^ +collection +pause +live +given back +committed +resident$/m,
     /^ +GC 1 +\S+ ms( +\S+ MiB){4}$/m,
@@ -44,19 +54,47 @@ const LINES: Readonly<Record<string, readonly RegExp[]>> = {
   ],
 }
 
+function outputOf(name: string, ...args: string[]): string {
+  const { status, signal, stdout, stderr } = spawnSync(
+    process.execPath,
+    [join(ROOT, 'examples/run.mjs'), name, ...args],
+    // The page of heap-map is served until somebody ends it, or so long.
+    { cwd: ROOT, encoding: 'utf8', timeout: 240_000, env: { ...process.env, HEAP_MAP_SECONDS: '1' } },
+  )
+  assert.is(signal ?? status, 0, `${stdout}\n${stderr}`)
+  return stdout
+}
+
 for (const name of names) {
   test(`example ${name} runs and shows what it promises`, () => {
-    const { status, signal, stdout, stderr } = spawnSync(
-      process.execPath,
-      [join(ROOT, 'examples/run.mjs'), name],
-      // The page of heap-map is served until somebody ends it, or so long.
-      { cwd: ROOT, encoding: 'utf8', timeout: 240_000, env: { ...process.env, HEAP_MAP_SECONDS: '1' } },
-    )
-    assert.is(signal ?? status, 0, `${stdout}\n${stderr}`)
-    assert.is.not(stdout.trim(), '', stderr)
+    const stdout = outputOf(name)
+    assert.is.not(stdout.trim(), '')
     for (const line of LINES[name] ?? []) assert.match(stdout, line)
   })
 }
+
+testIf(
+  test,
+  process.platform === 'linux',
+  'images are loaded on Linux',
+  'semispace-vm starts from its image, with what it had made',
+  () => {
+    const folder = mkdtempSync(join(tmpdir(), 'mmapper-'))
+    try {
+      const image = join(folder, 'image')
+      const saved = outputOf('semispace-vm', '--save', image)
+      assert.match(saved, /^ +made +\S+ ms$/m)
+      assert.match(saved, /^ +saved +\S+ MiB$/m)
+      const loaded = outputOf('semispace-vm', '--load', image)
+      assert.match(loaded, /^ +loaded +\S+ ms$/m)
+      const trees = (output: string): string => output.slice(output.indexOf('depth'))
+      assert.match(trees(loaded), /^ +15 +1 +65535$/m)
+      assert.is(trees(loaded), trees(saved))
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  },
+)
 
 test('no example that this file knows is missing', () => {
   for (const name of Object.keys(LINES)) assert.ok(names.includes(name), name)
