@@ -1,0 +1,134 @@
+/** What `decommit` asks of the OS, call by call: what is told again, and what holds where it was refused. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { libcSyscalls, MmapProtection } from '../../lib/index.js'
+import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { at, huge, osOf, statesOf, watchCalls } from '../support/watched_calls.js'
+
+const libc = libcSyscalls()
+
+test.before.each(() => {
+  libc.munmap(WINDOW, 8 * CHUNK)
+})
+
+test('huge pages that come with a commit are told again after a decommit', () => {
+  for (const chunks of [1, 2]) {
+    const { mmapper, calls } = watchCalls()
+    mmapper.quarantineAddressRange(at(0), chunks * PAGES)
+    mmapper.ensureMapped(at(0), chunks * PAGES, huge)
+    assert.equal(
+      calls(() => mmapper.decommit(at(0), chunks * PAGES)),
+      [`replace 0+${chunks} -`, `huge 0+${chunks}`],
+    )
+    mmapper.ensureMapped(at(0), chunks * PAGES)
+    mmapper[Symbol.dispose]()
+  }
+})
+
+test('what is being decommitted is Quarantined for readers before the OS is asked', () => {
+  for (const chunks of [1, 2]) {
+    const { mmapper, rig } = watchCalls()
+    mmapper.ensureMapped(at(0), chunks * PAGES)
+    const seen: string[] = []
+    rig.refuse = () => {
+      seen.push(statesOf(mmapper, chunks))
+      return undefined
+    }
+    mmapper.decommit(at(0), chunks * PAGES)
+    assert.equal(seen, ['Q'.repeat(chunks)])
+    mmapper[Symbol.dispose]()
+  }
+})
+
+test('a decommit that the OS forbids changes nothing: content, protections, state', () => {
+  for (const chunks of [1, 2]) {
+    const { mmapper, rig, calls } = watchCalls()
+    mmapper.ensureMapped(at(0), chunks * PAGES)
+    mmapper.protect(at(chunks - 1) + 4096, 1, MmapProtection.Read)
+    rig.refuse = call => (call.startsWith('replace') ? ERRNO.EPERM : undefined)
+    const made = calls(() => {
+      const error = thrownBy(() => mmapper.decommit(at(0), chunks * PAGES))
+      assert.is(error.code, 'EPERM')
+      assert.is(error.syscall, 'mmap')
+      assert.is(error.partial, undefined)
+    })
+    assert.not.ok(made.some(call => call.startsWith('discard')))
+    assert.is(statesOf(mmapper, chunks), 'M'.repeat(chunks))
+    assert.is(mmapper.stats().discards, 0)
+    assert.equal(mmapper.audit(), [])
+    rig.refuse = () => undefined
+    mmapper[Symbol.dispose]()
+  }
+})
+
+test('where the kernel refuses to replace the content goes, is counted, and is zeros later', () => {
+  for (const errno of [ERRNO.ENOMEM, ERRNO.EAGAIN]) {
+    for (const isLeftAccessible of [false, true]) {
+      for (const chunks of [1, 2]) {
+        const { mmapper, rig, calls } = watchCalls()
+        mmapper.ensureMapped(at(0), chunks * PAGES)
+        rig.refuse = call => {
+          if (call.startsWith('replace')) return errno
+          return isLeftAccessible && call.startsWith('mprotect') ? ERRNO.ENOMEM : undefined
+        }
+        assert.equal(
+          calls(() => mmapper.decommit(at(0), chunks * PAGES)),
+          ['replace 0+1 -', 'mprotect 0+1 -', 'discard 0+1'].map(call => call.replace('+1', `+${chunks}`)),
+        )
+        assert.is(mmapper.stats().discards, 1)
+        assert.is(statesOf(mmapper, chunks), 'Q'.repeat(chunks))
+        assert.equal(mmapper.audit(), [])
+        rig.refuse = () => undefined
+        // What stayed accessible may have been written to.
+        const dropped = isLeftAccessible ? [`discard 0+${chunks}`] : []
+        assert.equal(
+          calls(() => mmapper.ensureMapped(at(0), chunks * PAGES)),
+          [...dropped, `mprotect 0+${chunks} rw`],
+        )
+        mmapper[Symbol.dispose]()
+      }
+    }
+  }
+})
+
+test('a decommit that may not even discard is undone; what cannot be is stated', () => {
+  for (const isStuck of [false, true]) {
+    for (const chunks of [1, 2]) {
+      const { mmapper, rig, calls } = watchCalls()
+      mmapper.ensureMapped(at(0), chunks * PAGES)
+      let made: string[] = []
+      rig.refuse = call => {
+        const isUndo = call.startsWith('mprotect') && call.endsWith('rw')
+        return (isUndo ? isStuck : !call.startsWith('mprotect')) ? ERRNO.ENOMEM : undefined
+      }
+      made = calls(() => {
+        const error = thrownBy(() => mmapper.decommit(at(0), chunks * PAGES))
+        assert.is(error.syscall, 'mmap')
+        assert.equal(error.partial, isStuck ? { start: at(0), bytes: chunks * CHUNK } : undefined)
+      })
+      assert.is(made.at(-1), `mprotect 0+${chunks} rw`)
+      assert.is(statesOf(mmapper, chunks), 'M'.repeat(chunks))
+      assert.is(mmapper.stats().discards, 0)
+      assert.is(osOf(1), isStuck ? '--' : 'rw')
+      assert.equal(mmapper.audit(), [])
+      rig.refuse = () => undefined
+      mmapper[Symbol.dispose]()
+    }
+  }
+})
+
+test('protections that are not known are looked up before a decommit that may have to restore them', () => {
+  const { mmapper, rig, calls } = watchCalls()
+  mmapper.quarantineAddressRange(at(0), 2 * PAGES)
+  mmapper.markAsMapped(at(0), 2 * CHUNK)
+  rig.refuse = call => (call.startsWith('replace') ? ERRNO.EPERM : undefined)
+  assert.equal(
+    calls(() => thrownBy(() => mmapper.decommit(at(0), 2 * PAGES))),
+    ['replace 0+2 -', 'mprotect 0+2 -'],
+  )
+  assert.equal(mmapper.audit(), [])
+  rig.refuse = () => undefined
+  mmapper[Symbol.dispose]()
+})
+
+test.run()

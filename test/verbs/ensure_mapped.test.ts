@@ -1,0 +1,104 @@
+/** What `ensureMapped` asks of the OS, call by call, and what holds where it was refused. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ChunkStateMmapper, libcSyscalls, MmapAnnotation } from '../../lib/index.js'
+import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { at, huge, statesOf, watchCalls } from '../support/watched_calls.js'
+
+const libc = libcSyscalls()
+
+test.before.each(() => {
+  libc.munmap(WINDOW, 8 * CHUNK)
+})
+
+test('a commit that is taken back is told its wish for huge pages again', () => {
+  const { mmapper, calls, refuse } = watchCalls()
+  mmapper.quarantineAddressRange(at(0), PAGES, huge)
+  refuse('mmap 1+1 rw')
+  const made = calls(() => {
+    const error = thrownBy(() => mmapper.ensureMapped(at(0), 2 * PAGES))
+    assert.is(error.code, 'ENOMEM')
+    assert.is(error.syscall, 'mmap')
+    assert.is(error.partial, undefined)
+  })
+  assert.equal(made, ['mprotect 0+1 rw', 'mmap 1+1 rw', 'replace 0+1 -', 'huge 0+1'])
+  assert.is(statesOf(mmapper, 2), 'QU')
+  assert.equal(mmapper.audit(), [])
+  mmapper[Symbol.dispose]()
+})
+
+test('a chunk whose commit is refused is made inaccessible again, one way or another', () => {
+  for (const [refused, made] of [
+    [[], ['mprotect 0+1 rw', 'replace 0+1 -']],
+    [['replace 0+1 -'], ['mprotect 0+1 rw', 'replace 0+1 -', 'mprotect 0+1 -']],
+  ] as const) {
+    for (const chunks of [1, 2]) {
+      const { mmapper, calls, refuse } = watchCalls()
+      mmapper.quarantineAddressRange(at(0), chunks * PAGES)
+      const scaled = (call: string): string => call.replace('+1', `+${chunks}`)
+      refuse(...['mprotect 0+1 rw', ...refused].map(scaled))
+      assert.equal(
+        calls(() => {
+          const error = thrownBy(() => mmapper.ensureMapped(at(0), chunks * PAGES))
+          assert.is(error.code, 'ENOMEM')
+          assert.is(error.syscall, 'mprotect')
+          assert.is(error.partial, undefined)
+        }),
+        made.map(scaled),
+      )
+      assert.is(statesOf(mmapper, 1), 'Q')
+      assert.equal(mmapper.audit(), [])
+      mmapper[Symbol.dispose]()
+    }
+  }
+})
+
+test('a commit that was carried out in part and cannot be undone is stated as it is', () => {
+  for (const chunks of [1, 2]) {
+    const { mmapper, rig } = watchCalls()
+    mmapper.quarantineAddressRange(at(0), chunks * PAGES)
+    rig.refuse = (call, real) => {
+      if (call.startsWith('mprotect') && call.endsWith('rw')) real()
+      return ERRNO.ENOMEM
+    }
+    const error = thrownBy(() => mmapper.ensureMapped(at(0), chunks * PAGES))
+    assert.is(error.syscall, 'mprotect')
+    assert.equal(error.partial, { start: at(0), bytes: chunks * CHUNK })
+    assert.is(statesOf(mmapper, chunks), 'M'.repeat(chunks))
+    assert.equal(mmapper.audit(), [])
+    rig.refuse = () => undefined
+    mmapper[Symbol.dispose]()
+  }
+})
+
+test('names are given to new memory, and again where a reservation gets another one', () => {
+  const names: unknown[][] = []
+  const syscalls = {
+    ...libc,
+    prctl: (_: number, __: number, start: number, bytes: number, name: string) => {
+      names.push([(start - WINDOW) / CHUNK, bytes / CHUNK, name])
+      return 0
+    },
+  }
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  const annotation = MmapAnnotation.misc('a')
+  mmapper.quarantineAddressRange(at(0), 2 * PAGES, { annotation })
+  mmapper.ensureMapped(at(0), 4 * PAGES, { annotation })
+  mmapper.ensureMapped(at(4), PAGES)
+  mmapper.decommit(at(0), 2 * PAGES)
+  mmapper.ensureMapped(at(0), 2 * PAGES, { annotation: MmapAnnotation.misc('b') })
+  const [a, b] = ['mmapper:misc:a', 'mmapper:misc:b']
+  assert.equal(names, [
+    [0, 2, a],
+    [2, 2, a],
+    [0, 2, a],
+    [0, 2, b],
+  ])
+  assert.equal(
+    [...mmapper.runs()].map(run => run.annotation),
+    [b, a, undefined],
+  )
+  mmapper[Symbol.dispose]()
+})
+
+test.run()

@@ -1,0 +1,79 @@
+/** What `unmap` asks of the OS, call by call, and what holds where it was refused. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { libcSyscalls, MmapProtection } from '../../lib/index.js'
+import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { at, osOf, statesOf, watchCalls } from '../support/watched_calls.js'
+
+const libc = libcSyscalls()
+
+test.before.each(() => {
+  libc.munmap(WINDOW, 8 * CHUNK)
+})
+
+test('several segments of which one cannot be split are what they were; a lone one needs no splitting', () => {
+  const { mmapper, calls, refuse } = watchCalls()
+  mmapper.ensureMapped(at(0), PAGES)
+  mmapper.ensureMapped(at(2), PAGES, { protection: MmapProtection.Read })
+  refuse('mprotect 2+1 -')
+  assert.equal(
+    calls(() => {
+      const error = thrownBy(() => mmapper.unmap(at(0), 3 * PAGES))
+      assert.is(error.syscall, 'mprotect')
+      assert.is(error.partial, undefined)
+    }),
+    ['mprotect 0+1 -', 'mprotect 2+1 -', 'mprotect 0+1 rw', 'mprotect 2+1 r'],
+  )
+  assert.is(statesOf(mmapper, 3), 'MUM')
+  assert.equal(mmapper.audit(), [])
+  refuse('munmap 0+1')
+  assert.equal(
+    calls(() => assert.is(thrownBy(() => mmapper.unmap(at(0), PAGES)).syscall, 'munmap')),
+    ['munmap 0+1'],
+  )
+  assert.is(statesOf(mmapper, 3), 'MUM')
+  refuse()
+  assert.equal(
+    calls(() => mmapper.unmap(at(0), 3 * PAGES)),
+    ['mprotect 0+1 -', 'mprotect 2+1 -', 'munmap 0+1', 'munmap 2+1'],
+  )
+  mmapper[Symbol.dispose]()
+})
+
+test('an unmap refused after its first segment says what is gone; the rest is what it was', () => {
+  for (const isStuck of [false, true]) {
+    const { mmapper, rig } = watchCalls()
+    mmapper.ensureMapped(at(0), PAGES)
+    mmapper.ensureMapped(at(2), PAGES)
+    rig.refuse = call => {
+      if (call === 'munmap 2+1') return ERRNO.ENOMEM
+      return isStuck && call === 'mprotect 2+1 rw' ? ERRNO.ENOMEM : undefined
+    }
+    const error = thrownBy(() => mmapper.unmap(at(0), 3 * PAGES))
+    assert.is(error.syscall, 'munmap')
+    assert.is(error.address, at(2))
+    assert.is(error.bytes, CHUNK)
+    assert.equal(error.partial, { start: at(0), bytes: (isStuck ? 3 : 1) * CHUNK })
+    assert.is(statesOf(mmapper, 3), 'UUM')
+    assert.is(osOf(3), `  ${isStuck ? '--' : 'rw'}`)
+    assert.equal(mmapper.audit(), [])
+    rig.refuse = () => undefined
+    mmapper[Symbol.dispose]()
+  }
+})
+
+test('segments of unknown protection are looked up before they are made inaccessible', () => {
+  const { mmapper, calls, refuse } = watchCalls()
+  mmapper.quarantineAddressRange(at(0), PAGES)
+  mmapper.markAsMapped(at(0), CHUNK)
+  mmapper.ensureMapped(at(2), PAGES)
+  refuse('munmap 0+1')
+  const made = calls(() => thrownBy(() => mmapper.unmap(at(0), 3 * PAGES)))
+  assert.equal(made.slice(-2), ['mprotect 0+1 -', 'mprotect 2+1 rw'])
+  assert.is(statesOf(mmapper, 3), 'MUM')
+  assert.equal(mmapper.audit(), [])
+  refuse()
+  mmapper[Symbol.dispose]()
+})
+
+test.run()
