@@ -6,8 +6,9 @@
  * nothing in it changes before the last call has succeeded, so the passes see the same runs. A failure at
  * one run rolls those before it back.
  *
- * **Redo.** All calls made: published. Else rolled back. Quarantined chunks are ours whatever happened, so they are
- * made inaccessible again; Unmapped ones are released only if the journal says that their call has succeeded.
+ * **Redo.** All calls made: published. Else rolled back. Quarantined chunks are ours, so they are made inaccessible
+ * again (only looked at if the buffer of a heap is not held here); Unmapped ones are released only if the journal
+ * says that their call has succeeded.
  *
  * **One chunk** of a reservation is the path of a heap that grows chunk by chunk, and has a short cut: a
  * processor comes back from a system call without its branch predictions, so what counts around one is how much
@@ -17,7 +18,6 @@
  *
  * Longer than other files: the short cut and the redo stand beside what they must agree with.
  */
-
 import type { MapOptions } from '../base/options.js'
 import { HugePageSupport, MapState, MemoryAdvice, protectionCode } from '../base/policy.js'
 import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
@@ -44,7 +44,7 @@ import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
 import { forgetLoaded, hasLoaded } from '../transition/loaded.js'
 import { checkLimit, hasAllowance, refused, stateError } from '../transition/refusal.js'
 import { attributesFor, restoreHints } from '../transition/restore.js'
-import { attempt, rollBack, type Undo } from '../transition/roll_back.js'
+import { attempt, rollBack, UNKNOWN, type Undo } from '../transition/roll_back.js'
 
 /** What makes a run: chunks that one system call can map. */
 const RUN_MASK = STATE_MASK | SOFT
@@ -169,7 +169,7 @@ function unload(context: Context, part: ChunkRange): number {
   return 0
 }
 
-/** Stores Mapped for what the journal says, and tells the kernel names and huge pages first. */
+/** Tells the kernel names and huge pages, then stores Mapped for what the journal says. */
 function publish(context: Context): void {
   const { map, layout } = context
   const { journal } = layout
@@ -189,7 +189,7 @@ function publishRun(context: Context, run: ChunkRange, entry: number): void {
     return
   }
   if (attributes !== 0) {
-    hint(context, run, attributes, chunk => map.attributesAt(chunk))
+    if (isReachable(context, run, entry)) hint(context, run, attributes, chunk => map.attributesAt(chunk))
     if (annotationOf(attributes) !== 0) map.annotate(run, annotationOf(attributes))
     if ((attributes & HUGE) !== 0) adviseHuge(context, run)
   }
@@ -225,6 +225,7 @@ function undoOf(context: Context): Undo {
     undo(run, entry) {
       const { start, bytes } = geometry.byteRange(run)
       if ((entry & STATE_MASK) === UNMAPPED) return attempt(() => os.release(start, bytes))
+      if (!isReachable(context, run, entry)) return UNKNOWN
       if ((entry & SOFT) !== 0) return attempt(() => os.protect(start, bytes, READ_WRITE))
       const errno = attempt(() => os.decommit(start, bytes))
       if (errno === 0) forgetLoaded(context, run)

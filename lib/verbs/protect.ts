@@ -6,7 +6,7 @@
  * mapped over a reservation) are looked up first.
  *
  * **Redo.** A call that has succeeded is recorded. Else the pages get the protections again that the chunk map has;
- * if that is refused, the protection of these chunks is not known.
+ * if that is refused, or the buffer of a heap is not held here, the protection of these chunks is not known.
  */
 import { type MmapProtection, protectionCode } from '../base/policy.js'
 import { NO_ACCESS } from '../base/protections.js'
@@ -16,7 +16,7 @@ import * as Journal from '../shared_state/journal.js'
 import { adoptFromOs, lookUpUnknown } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, transition } from '../transition/frame.js'
-import { settleHeaps } from '../transition/lent_ranges.js'
+import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
 import { checkOwn, pagesOf } from '../transition/pages.js'
 import { checkViews, refused } from '../transition/refusal.js'
 import { reprotectPages } from '../transition/restore.js'
@@ -74,8 +74,9 @@ export function redoProtect(context: Context): void {
   const { map, layout } = context
   const { journal } = layout
   const range = { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! }
+  const isHeld = isReachable(context, range, map.entryAt(range.start))
   if (journal[Journal.Outcome] === 0) record(context)
-  else if (!restorePages(context)) {
+  else if (!isHeld || !restorePages(context)) {
     map.visitRuns(range, -1, (run, entry) => {
       if (isOwn(entry)) map.setProtectionUnknown(run)
     })

@@ -11,7 +11,7 @@
  *
  * **Redo.** If no segment has gone, all is again what it was. Else segments whose call has succeeded are Unmapped:
  * the addresses may be somebody's by now. A segment whose call nobody knows the outcome of is leaked. All others are
- * still ours, and are released. Lent pages are restored
+ * still ours, and are released. Lent pages are touched
  * only by a thread that holds the buffer; else they stay Quarantined, and end with the heap.
  */
 import { ANY, NO_ACCESS } from '../base/protections.js'
@@ -176,9 +176,9 @@ export function redoUnmap(context: Context): void {
 
 /** No byte has gone: the chunks are again what they were. */
 function unretireAll(context: Context, range: ChunkRange): void {
-  visitSegments(context, range, segment => {
+  visitSegments(context, range, (segment, entry) => {
     context.map.change(segment, unretire)
-    if (!reprotect(context, segment)) keep(context, segment)
+    if (!isReachable(context, segment, entry) || !reprotect(context, segment)) keep(context, segment)
     return undefined
   })
 }

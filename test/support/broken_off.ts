@@ -3,6 +3,9 @@ import * as Journal from '../../lib/shared_state/journal.js'
 import { SharedLayout } from '../../lib/shared_state/layout.js'
 import * as Word from '../../lib/shared_state/word.js'
 
+/** The thread slot of whoever died. */
+export const DEAD_SLOT = 100
+
 export type JournalField = Exclude<keyof typeof Journal, 'FIELDS'>
 
 /** Stores fields of the journal, and gives the lock to a thread that is dead. */
@@ -13,10 +16,9 @@ export function breakOff(
   const layout = SharedLayout.open(memory)!
   const indices: Record<string, number> = { ...Journal }
   for (const [field, value] of Object.entries(fields)) layout.journal[indices[field]!] = value
-  const dead = 100
-  layout.threadIds[dead] = 2 ** 29
-  layout.threadStarts[dead] = 1
-  layout.words[Word.ThreadLimit] = dead + 1
-  layout.words[Word.Lock] = dead + 1
+  layout.threadIds[DEAD_SLOT] = 2 ** 29
+  layout.threadStarts[DEAD_SLOT] = 1
+  layout.words[Word.ThreadLimit] = DEAD_SLOT + 1
+  layout.words[Word.Lock] = DEAD_SLOT + 1
   return layout
 }
