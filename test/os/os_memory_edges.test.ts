@@ -7,6 +7,7 @@ import * as assert from 'uvu/assert'
 import type { Syscalls } from '../../lib/index.js'
 import { PLATFORM } from '../../lib/os/libc.js'
 import { OsMemory, osPageSize, type SyscallCounts } from '../../lib/os/os_memory.js'
+import type { PlatformConstants } from '../../lib/os/platform/constants.js'
 import * as Journal from '../../lib/shared_state/journal.js'
 import { SharedLayout } from '../../lib/shared_state/layout.js'
 
@@ -290,6 +291,29 @@ test('a page is a power of two of at least 4096 bytes', () => {
   const sizeOf = (size: number): number => osPageSize({ sysconf: () => size } as unknown as Syscalls)
   for (const size of [4096, 2 ** 14, 2 ** 16]) assert.is(sizeOf(size), size)
   for (const size of [2048, 4097, 6144, 0, ENOMEM]) assert.throws(() => sizeOf(size), /_SC_PAGESIZE/)
+})
+
+/** As on another platform. */
+function lacking(missing: Partial<PlatformConstants>): ReturnType<typeof make> {
+  const made = make(0)
+  Object.assign(made.os, { platform: { ...P, ...missing } })
+  return made
+}
+
+test('what a platform lacks is refused without a call', () => {
+  const none = { advice: {}, PR_SET_VMA: undefined, MREMAP_MAYMOVE: 0 }
+  const { os, calls } = lacking(none)
+  assert.is(os.discard(AT, BYTES), -P.EOPNOTSUPP)
+  assert.is(os.probe('Cold'), -P.EOPNOTSUPP)
+  assert.is(os.advise(AT, BYTES, 'Cold'), -P.EOPNOTSUPP)
+  assert.is(os.hintHugePages(AT, BYTES), -P.EOPNOTSUPP)
+  assert.is(os.name(AT, BYTES, 'a'), -P.ENOSYS)
+  assert.not.ok(os.canName)
+  assert.not.ok(os.canMove)
+  assert.ok(make(0).os.canMove === (P.MREMAP_MAYMOVE !== 0))
+  assert.is(lacking({ dontNeedZeroes: false }).os.discard(AT, BYTES), -P.EOPNOTSUPP)
+  assert.equal(calls, [])
+  assert.equal(madeOf(os), {})
 })
 
 test.run()

@@ -131,4 +131,32 @@ test('protections that are not known are looked up before a decommit that may ha
   mmapper[Symbol.dispose]()
 })
 
+test('a decommit without guards discards what was made accessible first, and says which call was refused', () => {
+  const { mmapper, rig, calls, refuse } = watchCalls({})
+  const heap = mmapper.reserveSharedHeap(2 * CHUNK, { guard: false })
+  rig.base = heap.start
+  const commit = (): void => heap.commit(0, CHUNK, { protection: MmapProtection.Read })
+  commit()
+  for (const [refused, syscall, made] of [
+    ['mprotect 0+1 rw', 'mprotect', ['mprotect 0+1 rw', 'mprotect 0+1 r']],
+    ['discard 0+1', 'madvise', ['mprotect 0+1 rw', 'discard 0+1', 'mprotect 0+1 r']],
+  ] as const) {
+    refuse(refused)
+    assert.equal(
+      calls(() => assert.is(thrownBy(() => heap.decommit(0, CHUNK)).syscall, syscall)),
+      made,
+    )
+    assert.is(mmapper.stateAt(heap.start), 'Mapped')
+    assert.equal(mmapper.audit(), [])
+  }
+  refuse()
+  assert.equal(
+    calls(() => heap.decommit(0, CHUNK)),
+    ['mprotect 0+1 rw', 'discard 0+1'],
+  )
+  assert.is(mmapper.stateAt(heap.start), 'Quarantined')
+  assert.equal(mmapper.audit(), [])
+  mmapper[Symbol.dispose]()
+})
+
 test.run()

@@ -1,7 +1,7 @@
 /** What `ensureMapped` asks of the OS, call by call, and what holds where it was refused. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ChunkStateMmapper, libcSyscalls, MmapAnnotation } from '../../lib/index.js'
+import { ChunkStateMmapper, libcSyscalls, MmapAnnotation, MmapProtection } from '../../lib/index.js'
 import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { at, huge, statesOf, watchCalls } from '../support/watched_calls.js'
 
@@ -98,6 +98,34 @@ test('names are given to new memory, and again where a reservation gets another 
     [...mmapper.runs()].map(run => run.annotation),
     [b, a, undefined],
   )
+  mmapper[Symbol.dispose]()
+})
+
+test('a commit without guards drops what was written before, and its undo leaves the pages accessible', () => {
+  const { mmapper, rig, calls, refuse } = watchCalls({})
+  const heap = mmapper.reserveSharedHeap(3 * CHUNK, { guard: false })
+  rig.base = heap.start
+  assert.equal(
+    calls(() => heap.commit(CHUNK, CHUNK)),
+    ['discard 1+1', 'mprotect 1+1 rw'],
+  )
+  refuse('mprotect 2+1 r')
+  const made = calls(() => {
+    const error = thrownBy(() => heap.commit(0, 3 * CHUNK, { protection: MmapProtection.Read }))
+    assert.is(error.partial, undefined)
+  })
+  assert.equal(made, [
+    'discard 0+1',
+    'mprotect 0+1 r',
+    'discard 2+1',
+    'mprotect 2+1 r',
+    'mprotect 2+1 rw',
+    'mprotect 0+1 rw',
+  ])
+  refuse('discard 0+1')
+  assert.is(thrownBy(() => heap.commit(0, CHUNK)).code, 'ENOMEM')
+  assert.equal(mmapper.audit(), [])
+  refuse()
   mmapper[Symbol.dispose]()
 })
 
