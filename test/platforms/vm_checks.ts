@@ -1,17 +1,23 @@
 /**
- * What only a kernel with named anonymous memory and settings of its own can show. Runs as process 1's child
- * inside the VM (see vm.sh), against dist/; prints a line a check, and exits 1 if one failed.
+ * What only a kernel with named anonymous memory and settings of its own can show, in the machine of vm.sh: it changes
+ * the machine's settings, and refuses to run elsewhere. A line a check; the last line is `N passed, N failed`.
  */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { createMmapper, HugePageSupport, MmapAnnotation, type MmapError } from 'mmapper'
+import { CHUNK, committed, maps, PAGES, same, sysctl, thrown } from './vm_machine.js'
+import { checkMemory } from './vm_memory.js'
 
-const PAGES = 1024
-const CHUNK = 2 ** 22
-let failed = 0
+if (process.env.RUNTIME !== '/usr/bin/node') {
+  console.error('These checks change settings of the kernel: run them by test/platforms/vm.sh')
+  process.exit(1)
+}
+
+let [passed, failed] = [0, 0]
 
 function check(name: string, run: () => void): void {
   try {
     run()
+    passed++
     console.log(`ok ${name}`)
   } catch (error) {
     failed++
@@ -19,29 +25,8 @@ function check(name: string, run: () => void): void {
   }
 }
 
-function same(actual: unknown, expected: unknown): void {
-  const [is, should] = [JSON.stringify(actual), JSON.stringify(expected)]
-  if (is !== should) throw new Error(`${is} instead of ${should}`)
-}
-
-function sysctl(name: string, value: number): void {
-  writeFileSync(`/proc/sys/vm/${name}`, `${value}\n`)
-}
-
-const maps = (): string => readFileSync('/proc/self/maps', 'latin1')
 const nameAt = (start: number): string | undefined =>
   new RegExp(`^${start.toString(16).padStart(8, '0')}-\\S+ \\S+ \\S+ \\S+ \\d+ +(.*)$`, 'm').exec(maps())?.[1]
-const committed = (): number =>
-  1024 * Number(/^Committed_AS:\s+(\d+)/m.exec(readFileSync('/proc/meminfo', 'latin1'))?.[1])
-const thrown = (run: () => void): MmapError => {
-  try {
-    run()
-  } catch (error) {
-    return error as MmapError
-  }
-  throw new Error('nothing was thrown')
-}
-
 const mmapper = createMmapper()
 
 check('annotations are the names of the mappings, through every transition', () => {
@@ -159,4 +144,7 @@ check('after dispose nothing is left', () => {
   if (maps().includes('mmapper:')) throw new Error(maps())
 })
 
+checkMemory(check)
+
+console.log(`${passed} passed, ${failed} failed`)
 process.exit(failed === 0 ? 0 : 1)
