@@ -1,5 +1,5 @@
 /**
- * A just-in-time compiler's last step: machine code is written to a page, the page turned from ReadWrite to
+ * A just-in-time compiler's last step: machine code is written to memory, the memory turned from ReadWrite to
  * ReadExec (never both at once), and called. The code adds up the numbers 1 to n.
  *
  * ```
@@ -7,6 +7,16 @@
  * sum(10) = 55
  * sum(1000) = 500500
  * ```
+ *
+ * Protections are the OS's by its own pages: 4 KiB on most machines, 16 KiB on Apple's, 64 KiB on some. Whole chunks
+ * are whole pages everywhere, and chunks may be as small as the largest of these.
+ *
+ * **macOS on arm64** (written from headers and from what others do; not run there). V8 reserves its code with `MAP_JIT`
+ * and makes it writable for one thread at a time, by `pthread_jit_write_protect_np`. JavaScript cannot do the same: on a
+ * thread where such memory is writable none of it can be executed, and that includes the code V8 made of the JavaScript
+ * that would have to write. So the code lies in ordinary memory here. A process with the hardened runtime may turn that
+ * executable if it is signed with `com.apple.security.cs.allow-unsigned-executable-memory`, as nodejs.org's Node is
+ * (its sources: tools/osx-entitlements.plist); elsewhere `protect` throws, or the call ends the process.
  */
 import koffi from 'koffi'
 import { createMmapper, MmapAnnotation, MmapProtection } from 'mmapper'
@@ -30,18 +40,28 @@ const CODE: Readonly<Record<string, readonly number[]>> = {
   ],
 }
 
+/**
+ * Lets the processor see new code. x64 does so by itself, and Linux does it for memory that becomes executable for the
+ * first time; code that is rewritten later on arm64 needs the compiler's __clear_cache there.
+ */
+function syncInstructions(start: number, bytes: number): void {
+  if (process.platform !== 'darwin') return
+  const sync = koffi.load(null).func('void sys_icache_invalidate(uintptr_t start, size_t bytes)') // OSCacheControl.h
+  sync(start, bytes)
+}
+
 function run(code: readonly number[]): void {
-  const mmapper = createMmapper()
-  const start = mmapper.quarantineAddressRangeAnywhere(1, { annotation: MmapAnnotation.misc('code') })
-  mmapper.ensureMapped(start, 1)
+  const mmapper = createMmapper({ logGranularity: 16 })
+  const pages = mmapper.granularity / 4096
+  const start = mmapper.quarantineAddressRangeAnywhere(pages, { annotation: MmapAnnotation.misc('code') })
+  mmapper.ensureMapped(start, pages)
 
   const view = mmapper.view(start, code.length)
   new Uint8Array(view).set(code)
   mmapper.releaseView(view)
 
-  // Linux makes the instruction cache see a page when it first becomes executable; code that is rewritten
-  // later on arm64 needs the compiler's __clear_cache besides.
-  mmapper.protect(start, 1, MmapProtection.ReadExec)
+  mmapper.protect(start, pages, MmapProtection.ReadExec)
+  syncInstructions(start, code.length)
   console.log(`${process.arch}: ${code.length} bytes of code at 0x${start.toString(16)}, ReadExec`)
 
   const sum = koffi.decode(BigInt(start), koffi.proto('int sum(int n)'))
