@@ -30,10 +30,17 @@ interface Suite {
   readonly name: string
   /** Run by sh in the project's root. */
   readonly command: string
+  /** Of a program that is no suite: what it must print; it counts as one test. */
+  readonly prints?: RegExp
 }
 
 const LIFECYCLE = { name: 'lifecycle', command: '$RUNTIME build/test/lifecycle.js' }
-const DOCTOR = { name: 'doctor', command: '$RUNTIME dist/cli.js doctor' }
+const DOCTOR = { name: 'doctor', command: '$RUNTIME dist/cli.js doctor', prints: /^✓ +mapping /m }
+const JIT = {
+  name: 'jit',
+  command: '$RUNTIME build/examples/jit.js',
+  prints: /^sum\(1000\) = 500500$|no machine code/m,
+}
 /** Another one in each run, the same on all platforms. */
 const seed = Math.floor(Math.random() * 2 ** 31)
 const randomPages = (rounds: number, steps: number): Suite => ({
@@ -45,20 +52,21 @@ const special = (file: string): Suite => ({
   command: `$RUNTIME build/test/platforms/${file}.js`,
 })
 /** Emulation is 5 to 20 times slower. */
-const EMULATED = [LIFECYCLE, DOCTOR, randomPages(2, 150)]
+const EMULATED = [LIFECYCLE, DOCTOR, JIT, randomPages(2, 150)]
 
 const PLATFORMS: readonly Platform[] = [
   {
     name: 'musl',
     script: 'musl.sh',
     about: 'musl',
-    suites: [LIFECYCLE, DOCTOR, randomPages(8, 250)],
+    suites: [LIFECYCLE, DOCTOR, JIT, randomPages(8, 250)],
   },
   { name: 'arm64', script: 'arm64.sh', about: 'user-mode emulation', suites: EMULATED },
   {
     name: 'hint',
     script: 'arm64.sh',
-    // This qemu keeps a record of every page: no reservation of a terabyte, so neither lifecycle nor doctor.
+    // This qemu keeps a record of every page: no reservation of a terabyte, so neither lifecycle nor doctor. It shows no
+    // difference between pages to read and pages to execute.
     env: { QEMU_SUITE: 'bookworm', PAGES_NEVER_EXECUTABLE: '1' },
     about: 'no MAP_FIXED_NOREPLACE',
     suites: [randomPages(1, 150), special('hint_checks')],
@@ -135,9 +143,9 @@ function outcomeOf(suite: Suite, output: string): Outcome {
   const start = output.indexOf(`@@suite ${suite.name}\n`)
   const [part = '', status = ''] = start < 0 ? [] : output.slice(start).split('\n@@status ', 2)
   const isGood = /^0\n/.test(status)
-  if (suite === DOCTOR) {
-    const isFound = isGood && /^✓ +mapping /m.test(part)
-    return { passed: isFound ? 1 : 0, failed: isFound ? 0 : 1, cell: isFound ? 'maps' : 'FAILED' }
+  if (suite.prints !== undefined) {
+    const isPrinted = isGood && suite.prints.test(part)
+    return { passed: isPrinted ? 1 : 0, failed: isPrinted ? 0 : 1, cell: isPrinted ? 'passed' : 'FAILED' }
   }
   const counts = [...part.matchAll(/^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/gm)].at(-1)
   const passed = Number(counts?.[1] ?? 0)
@@ -160,7 +168,7 @@ const strangers = wanted.filter(name => !PLATFORMS.some(platform => platform.nam
 if (strangers.length > 0) {
   console.log(`no platform is named ${strangers.join(', ')}: ${PLATFORMS.map(({ name }) => name).join(', ')}`)
 }
-const COLUMNS = ['lifecycle', 'doctor', 'random pages', 'special']
+const COLUMNS = ['lifecycle', 'doctor', 'jit', 'random pages', 'special']
 const rows = [['name', 'platform', 'runtime', 'kernel', 'page', ...COLUMNS, 's']]
 let [passed, failed, skipped] = [0, strangers.length, 0]
 for (const platform of PLATFORMS.filter(({ name }) => wanted.length === 0 || wanted.includes(name))) {
