@@ -9,17 +9,14 @@
  * The last line is `N passed, N failed`, in rounds.
  */
 import { ChunkStateMmapper, libcSyscalls, MmapError, type Syscalls } from '../../lib/index.js'
-import { platformConstants } from '../../lib/os/platform/index.js'
-import { osMappings } from '../support/support.js'
+import { BYTES_IN_OS_PAGE, osMappings } from '../support/support.js'
 import { compareContents, compareStates, compareWithOs, Probe } from './page_checks.js'
 import { type Arena, heapArena, PageModel, reservedArena } from './page_model.js'
 import { Dice, nextOperation, type Operation } from './page_operations.js'
 
 const ENOMEM = 12
 const CHUNKS = 24
-const LOG_BYTES_IN_PAGE = Math.log2(
-  libcSyscalls().sysconf(platformConstants(process.platform, process.arch)!.SC_PAGESIZE),
-)
+const LOG_BYTES_IN_PAGE = Math.log2(BYTES_IN_OS_PAGE)
 
 /** libc, of which the call after `countdown` more is refused, once. */
 class FailingLibc {

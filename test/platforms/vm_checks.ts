@@ -14,7 +14,7 @@ if (process.env.RUNTIME !== '/usr/bin/node') {
 
 let [passed, failed] = [0, 0]
 
-function check(name: string, run: () => void): void {
+function check(name: string, run: () => unknown): void {
   try {
     run()
     passed++

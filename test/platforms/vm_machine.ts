@@ -5,7 +5,7 @@ import type { MmapError } from 'mmapper'
 export const PAGES = 1024
 export const CHUNK = 2 ** 22
 
-export type Check = (name: string, run: () => void) => void
+export type Check = (name: string, run: () => unknown) => void
 
 export function same(actual: unknown, expected: unknown): void {
   const [is, should] = [JSON.stringify(actual), JSON.stringify(expected)]

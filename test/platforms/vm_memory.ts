@@ -33,8 +33,10 @@ function pageOut(advise: () => void, bytes: number, before: number): void {
 }
 
 function checkSwap(check: Check): void {
-  execFileSync('mkswap', ['/dev/ram0'])
-  execFileSync('swapon', ['/dev/ram0'])
+  check('swap: a disk of memory takes it', () => {
+    execFileSync('mkswap', ['/dev/ram0'])
+    execFileSync('swapon', ['/dev/ram0'])
+  })
   const mmapper = new ChunkStateMmapper()
   const bytes = 16 * CHUNK
   const start = mmapper.quarantineAddressRangeAnywhere(16 * PAGES)
@@ -97,7 +99,7 @@ function checkSwap(check: Check): void {
     heap[Symbol.dispose]()
   })
   mmapper[Symbol.dispose]()
-  execFileSync('swapoff', ['/dev/ram0'])
+  check('swap: the disk is free again', () => execFileSync('swapoff', ['/dev/ram0']))
 }
 
 /** Linux's asm-generic/mman-common.h and asm-generic/hugetlb_encode.h: private, anonymous, of pages of 2 MiB. */
