@@ -20,7 +20,7 @@ import { addressOf } from '../../lib/os/libc.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { assertRefusesRange } from '../support/bad_input.js'
 import { runtimeOf } from '../support/runtimes.js'
-import { osPermissions, testIf } from '../support/support.js'
+import { BYTES_IN_OS_PAGE, osPermissions, PAGES_PER_OS_PAGE, testIf } from '../support/support.js'
 import { inWorker } from '../support/workers.js'
 
 const CHUNK = 2 ** 22
@@ -147,8 +147,8 @@ test('bad arguments are refused before anything happens', () => {
       for (const action of [
         () => heap.commit(offset, CHUNK),
         () => heap.decommit(offset, CHUNK),
-        () => heap.protect(offset, BYTES_IN_PAGE, 'Read'),
-        () => heap.advise(offset, BYTES_IN_PAGE, 'DontNeed'),
+        () => heap.protect(offset, BYTES_IN_OS_PAGE, 'Read'),
+        () => heap.advise(offset, BYTES_IN_OS_PAGE, 'DontNeed'),
         () => heap.commit(CHUNK, offset),
         () => heap.decommit(CHUNK, offset),
         () => heap.protect(CHUNK, offset, 'Read'),
@@ -222,10 +222,10 @@ test('advice reaches the pages', () => {
     heap.commit(0, CHUNK)
     const bytes = heap.view(Uint8Array, 0, CHUNK)
     bytes[5] = 5
-    heap.advise(0, BYTES_IN_PAGE, 'DontNeed')
+    heap.advise(0, BYTES_IN_OS_PAGE, 'DontNeed')
     assert.is(bytes[5], 0)
     assert.is(
-      codeOf(() => heap.advise(CHUNK, BYTES_IN_PAGE, 'DontNeed')),
+      codeOf(() => heap.advise(CHUNK, BYTES_IN_OS_PAGE, 'DontNeed')),
       'ERR_MAP_STATE',
     )
   })
@@ -273,8 +273,8 @@ test("the mapper's own methods work on the heap's addresses", () => {
     new Uint8Array(view)[3] = 3
     assert.is(heap.view(Uint8Array, 0, 16)[3], 3)
     mmapper.releaseView(view)
-    mmapper.protect(heap.start, 1, 'Read')
-    mmapper.advise(heap.start + CHUNK, 1, 'DontNeed')
+    mmapper.protect(heap.start, PAGES_PER_OS_PAGE, 'Read')
+    mmapper.advise(heap.start + CHUNK, PAGES_PER_OS_PAGE, 'DontNeed')
     mmapper.decommit(heap.start, 2 * PAGES)
     assert.is(states(mmapper), 'Quarantined 8')
     assert.is(
@@ -413,7 +413,7 @@ for (const guard of [true, false]) {
     const mmapper = new ChunkStateMmapper()
     const heap = mmapper.reserveSharedHeap(HEAP, { guard })
     heap.commit(0, 3 * CHUNK)
-    heap.protect(0, BYTES_IN_PAGE, 'NoAccess')
+    heap.protect(0, BYTES_IN_OS_PAGE, 'NoAccess')
     const bytes = heap.view(Uint8Array)
     bytes.fill(1, CHUNK, 3 * CHUNK)
     heap[Symbol.dispose]()
@@ -427,8 +427,8 @@ for (const guard of [true, false]) {
     for (const action of [
       () => heap.commit(0, 1),
       () => heap.decommit(0, CHUNK),
-      () => heap.protect(0, BYTES_IN_PAGE, 'Read'),
-      () => heap.advise(0, BYTES_IN_PAGE, 'DontNeed'),
+      () => heap.protect(0, BYTES_IN_OS_PAGE, 'Read'),
+      () => heap.advise(0, BYTES_IN_OS_PAGE, 'DontNeed'),
       () => heap.view(Uint8Array),
       () => SharedHeap.attach(mmapper, heap.handle),
     ]) {
@@ -559,8 +559,8 @@ test('a thread that does not hold the buffer is refused', () => {
     for (const action of [
       () => other.ensureMapped(heap.start, 2 * PAGES),
       () => other.decommit(heap.start, PAGES),
-      () => other.protect(heap.start, 1, 'Read'),
-      () => other.advise(heap.start, 1, 'DontNeed'),
+      () => other.protect(heap.start, PAGES_PER_OS_PAGE, 'Read'),
+      () => other.advise(heap.start, PAGES_PER_OS_PAGE, 'DontNeed'),
       () => other.view(heap.start, 1),
       () => other.unmap(heap.start, PAGES),
     ]) {
@@ -936,10 +936,10 @@ test('arguments are refused by the names that the heap gives them', () => {
   const half = CHUNK / 2
   assertRefusesRange(() => heap.decommit(half, CHUNK), 'offset')
   assertRefusesRange(() => heap.decommit(CHUNK, half), 'bytes')
-  assertRefusesRange(() => heap.protect(1, 4096, MmapProtection.Read), 'offset')
+  assertRefusesRange(() => heap.protect(1, BYTES_IN_OS_PAGE, MmapProtection.Read), 'offset')
   assertRefusesRange(() => heap.protect(0, 1, MmapProtection.Read), 'bytes')
-  assertRefusesRange(() => heap.advise(1, 4096, MemoryAdvice.DontNeed), 'offset')
-  assertRefusesRange(() => heap.advise(4096, 1, MemoryAdvice.DontNeed), 'bytes')
+  assertRefusesRange(() => heap.advise(1, BYTES_IN_OS_PAGE, MemoryAdvice.DontNeed), 'offset')
+  assertRefusesRange(() => heap.advise(BYTES_IN_OS_PAGE, 1, MemoryAdvice.DontNeed), 'bytes')
   assert.is(mmapper.stats().mappedBytes, 4 * CHUNK)
   mmapper[Symbol.dispose]()
 })

@@ -3,13 +3,21 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, libcSyscalls, MmapProtection } from '../../lib/index.js'
 import { withFs } from '../support/fake_fs.js'
-import { CHUNK, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  LOG_GRANULARITY,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 
 const libc = libcSyscalls()
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
 
 function withMapper(run: (mmapper: ChunkStateMmapper) => void): void {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42 })
   try {
     run(mmapper)
   } finally {
@@ -20,8 +28,13 @@ function withMapper(run: (mmapper: ChunkStateMmapper) => void): void {
 const TAMPERING = [
   {
     name: 'a raw munmap of a mapped page',
-    tamper: () => libc.munmap(at(1) + 8192, 4096),
-    found: { start: at(1) + 8192, bytes: 4096, state: 'Mapped', actual: 'nothing' },
+    tamper: () => libc.munmap(at(1) + 2 * BYTES_IN_OS_PAGE, BYTES_IN_OS_PAGE),
+    found: {
+      start: at(1) + 2 * BYTES_IN_OS_PAGE,
+      bytes: BYTES_IN_OS_PAGE,
+      state: 'Mapped',
+      actual: 'nothing',
+    },
   },
   {
     name: 'a raw munmap of a quarantined chunk',
@@ -30,13 +43,13 @@ const TAMPERING = [
   },
   {
     name: 'a raw mprotect of a mapped page',
-    tamper: () => libc.mprotect(at(2), 4096, 1),
-    found: { start: at(2), bytes: 4096, state: 'Mapped', actual: 'r--p' },
+    tamper: () => libc.mprotect(at(2), BYTES_IN_OS_PAGE, 1),
+    found: { start: at(2), bytes: BYTES_IN_OS_PAGE, state: 'Mapped', actual: 'r--p' },
   },
   {
     name: 'a raw mprotect of a quarantined page',
-    tamper: () => libc.mprotect(at(4) + 4096, 4096, 3),
-    found: { start: at(4) + 4096, bytes: 4096, state: 'Quarantined', actual: 'rw-p' },
+    tamper: () => libc.mprotect(at(4) + BYTES_IN_OS_PAGE, BYTES_IN_OS_PAGE, 3),
+    found: { start: at(4) + BYTES_IN_OS_PAGE, bytes: BYTES_IN_OS_PAGE, state: 'Quarantined', actual: 'rw-p' },
   },
   {
     name: 'shared memory in place of private',
@@ -45,8 +58,8 @@ const TAMPERING = [
   },
   {
     name: 'a guard page made accessible',
-    tamper: () => libc.mprotect(at(1), 4096, 3),
-    found: { start: at(1), bytes: 4096, state: 'Mapped', actual: 'rw-p' },
+    tamper: () => libc.mprotect(at(1), BYTES_IN_OS_PAGE, 3),
+    found: { start: at(1), bytes: BYTES_IN_OS_PAGE, state: 'Mapped', actual: 'rw-p' },
   },
 ]
 
@@ -55,7 +68,7 @@ for (const { name, tamper, found } of TAMPERING) {
     withMapper(mmapper => {
       mmapper.quarantineAddressRange(WINDOW, 6 * PAGES)
       mmapper.ensureMapped(at(1), 2 * PAGES)
-      mmapper.protect(at(1), 1, MmapProtection.NoAccess)
+      mmapper.protect(at(1), PAGES_PER_OS_PAGE, MmapProtection.NoAccess)
       mmapper.markAsMapped(at(10), CHUNK)
       assert.equal(mmapper.audit(), [])
       tamper()
@@ -85,21 +98,21 @@ test('discrepancies come ascending, a piece of the chunk map and a mapping of th
     mmapper.ensureMapped(at(1), 2 * PAGES)
     mmapper.ensureMapped(at(6), PAGES)
     // A hole over the border of two pieces, one mapping over two pieces, and nothing at the end.
-    libc.munmap(at(1) - 4096, 8192)
-    libc.mmap(at(3) - 4096, 8192, 1, 0x32, -1, 0)
+    libc.munmap(at(1) - BYTES_IN_OS_PAGE, 2 * BYTES_IN_OS_PAGE)
+    libc.mmap(at(3) - BYTES_IN_OS_PAGE, 2 * BYTES_IN_OS_PAGE, 1, 0x32, -1, 0)
     libc.munmap(at(6), CHUNK)
     assert.equal(
       mmapper.audit().map(({ start, bytes, state, actual }) => [start - WINDOW, bytes, state, actual]),
       [
-        [CHUNK - 4096, 4096, 'Quarantined', 'nothing'],
-        [CHUNK, 4096, 'Mapped', 'nothing'],
-        [3 * CHUNK - 4096, 4096, 'Mapped', 'r--p'],
-        [3 * CHUNK, 4096, 'Quarantined', 'r--p'],
+        [CHUNK - BYTES_IN_OS_PAGE, BYTES_IN_OS_PAGE, 'Quarantined', 'nothing'],
+        [CHUNK, BYTES_IN_OS_PAGE, 'Mapped', 'nothing'],
+        [3 * CHUNK - BYTES_IN_OS_PAGE, BYTES_IN_OS_PAGE, 'Mapped', 'r--p'],
+        [3 * CHUNK, BYTES_IN_OS_PAGE, 'Quarantined', 'r--p'],
         [6 * CHUNK, CHUNK, 'Mapped', 'nothing'],
       ],
     )
     for (const [start, bytes] of [
-      [at(1) - 4096, 8192],
+      [at(1) - BYTES_IN_OS_PAGE, 2 * BYTES_IN_OS_PAGE],
       [at(6), CHUNK],
     ] as const) {
       libc.mmap(start, bytes, 3, 0x32, -1, 0)

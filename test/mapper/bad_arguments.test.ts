@@ -14,10 +14,10 @@ import {
   SharedHeap,
 } from '../../lib/index.js'
 import { OwnedRange } from '../../lib/managed/owned_range.js'
-import { CHUNK, countingSyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { CHUNK, countingSyscalls, LOG_GRANULARITY, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 
 const { syscalls, calls } = countingSyscalls()
-const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 48, syscalls })
+const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 48, syscalls })
 mmapper.ensureMapped(WINDOW, 2 * PAGES, { annotation: MmapAnnotation.space('kept') })
 mmapper.quarantineAddressRange(WINDOW + 2 * CHUNK, 2 * PAGES)
 mmapper.markAsMapped(WINDOW + 5 * CHUNK, CHUNK)
@@ -454,7 +454,7 @@ test('options whose getters dispose the mapper change nothing', () => {
     (own, options) => own.reserveSharedHeap(1, options),
   ] satisfies ((own: ChunkStateMmapper, options: MapOptions) => unknown)[]) {
     const counting = countingSyscalls()
-    const own = new ChunkStateMmapper({ logGranularity: 16, syscalls: counting.syscalls })
+    const own = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, syscalls: counting.syscalls })
     const options = {
       get protection(): undefined {
         own[Symbol.dispose]()
@@ -469,7 +469,7 @@ test('options whose getters dispose the mapper change nothing', () => {
 test('a second argument does not make a mapper of another kind', () => {
   const Any = ChunkStateMmapper as unknown as new (...args: unknown[]) => ChunkStateMmapper
   for (const second of [null, 0, 'x', {}, [], { layout: {} }]) {
-    const own = new Any({ logGranularity: 16 }, second)
+    const own = new Any({ logGranularity: LOG_GRANULARITY }, second)
     const twin = ChunkStateMmapper.attach(own.handle)
     assert.is(thrownBy(() => own[Symbol.dispose]()).code, 'ERR_MMAPPER_ATTACHED')
     twin[Symbol.dispose]()

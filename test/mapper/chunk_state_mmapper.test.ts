@@ -15,7 +15,16 @@ import {
   MmapProtection,
   type MmapperOptions,
 } from '../../lib/index.js'
-import { CHUNK, countingSyscalls, leftOver, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  CHUNK,
+  countingSyscalls,
+  LOG_GRANULARITY,
+  leftOver,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { osPermissions } from '../support/support.js'
 
 const { Unmapped, Quarantined, Mapped } = MapState
@@ -40,7 +49,7 @@ function permissions(chunks: number): string {
 }
 
 function withMapper(options: MmapperOptions, run: (mmapper: ChunkStateMmapper) => void): void {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, ...options })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, ...options })
   try {
     run(mmapper)
     assert.equal(mmapper.audit(), [])
@@ -114,7 +123,7 @@ const PATTERNS = LETTERS.flatMap(a => LETTERS.flatMap(b => LETTERS.map(c => `${a
 for (const { name, act, to } of TRANSITIONS) {
   test(`${name} takes every sequence of three states where the contract says, or nowhere`, () => {
     for (const pattern of PATTERNS) {
-      const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+      const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42 })
       arrange(mmapper, pattern)
       const before = [states(mmapper, 4), permissions(4), JSON.stringify([...mmapper.runs()])]
       const results = [...pattern].map(letter => to[letter as 'U'])
@@ -173,7 +182,7 @@ test('a reservation over somebody’s mapping is refused, and theirs is untouche
   assert.is(libc.mmap(at(2), CHUNK, 3, 0x100022, -1, 0), at(2))
   try {
     for (const verb of ['quarantineAddressRange', 'ensureMapped'] as const) {
-      const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+      const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42 })
       const error = thrownBy(() =>
         mmapper[verb](WINDOW, 4 * PAGES, { annotation: MmapAnnotation.misc('mine') }),
       )
@@ -239,7 +248,7 @@ test('one mapping call per run that changes, none if all is Mapped', () => {
     mmapper.decommit(WINDOW, 1024 * PAGES)
     assert.equal(names(), [])
     mmapper.ensureMapped(WINDOW, PAGES)
-    mmapper.protect(WINDOW, 1, MmapProtection.Read)
+    mmapper.protect(WINDOW, PAGES_PER_OS_PAGE, MmapProtection.Read)
     mmapper.unmap(WINDOW, 1024 * PAGES)
     assert.equal(names(), ['mprotect', 'mprotect', 'munmap'])
     mmapper.unmap(WINDOW, 1024 * PAGES)
@@ -374,7 +383,7 @@ test('foreign memory is never altered, only forgotten', () => {
   const libc = libcSyscalls()
   libc.mmap(at(1), CHUNK, 3, 0x100022, -1, 0)
   const { syscalls, names } = countingSyscalls()
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, syscalls })
   try {
     mmapper.ensureMapped(WINDOW, PAGES)
     mmapper.markAsMapped(WINDOW, 2 * CHUNK)
@@ -385,8 +394,8 @@ test('foreign memory is never altered, only forgotten', () => {
       () => mmapper.decommit(WINDOW, 3 * PAGES),
       () => mmapper.decommit(at(1), PAGES),
       () => mmapper.protect(WINDOW, 3 * PAGES, MmapProtection.Read),
-      () => mmapper.protect(at(1), 1, MmapProtection.Read),
-      () => mmapper.advise(at(1), 1, MemoryAdvice.DontNeed),
+      () => mmapper.protect(at(1), PAGES_PER_OS_PAGE, MmapProtection.Read),
+      () => mmapper.advise(at(1), PAGES_PER_OS_PAGE, MemoryAdvice.DontNeed),
       () => mmapper.advise(WINDOW, 2 * PAGES, MemoryAdvice.DontNeed),
     ]) {
       const error = thrownBy(call)
@@ -497,7 +506,7 @@ test('every granularity maps, decommits and unmaps', () => {
     const pages = mmapper.granularity / 4096
     const start = mmapper.quarantineAddressRangeAnywhere(3 * pages)
     mmapper.ensureMapped(start + mmapper.granularity, 1)
-    mmapper.protect(start + mmapper.granularity, 1, MmapProtection.NoAccess)
+    mmapper.protect(start + mmapper.granularity, PAGES_PER_OS_PAGE, MmapProtection.NoAccess)
     assert.equal(mmapper.audit(), [])
     assert.equal(
       [...mmapper.runs()].map(({ bytes }) => bytes / mmapper.granularity),
@@ -556,7 +565,7 @@ test('statistics, peaks and annotations are exact', () => {
       'mmapper:misc:b': { mappedBytes: CHUNK, quarantinedBytes: 0, foreignBytes: 0 },
     })
     mmapper.decommit(at(0), 4 * PAGES)
-    mmapper.protect(at(8), 1, MmapProtection.Read)
+    mmapper.protect(at(8), PAGES_PER_OS_PAGE, MmapProtection.Read)
     mmapper.unmap(at(8), 2 * PAGES)
     const after = mmapper.stats()
     assert.is(after.mappedBytes, 0)
@@ -626,7 +635,7 @@ test('advice about huge pages and names is given once, and never fatal', () => {
 })
 
 test('a mapper that is disposed can be disposed again, and nothing else', () => {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   mmapper.ensureMapped(WINDOW, PAGES)
   const view = mmapper.view(WINDOW, 8)
   mmapper.releaseView(view)
@@ -643,8 +652,8 @@ test('a mapper that is disposed can be disposed again, and nothing else', () => 
     stateAt: () => mmapper.stateAt(WINDOW),
     decommit: () => mmapper.decommit(WINDOW, PAGES),
     unmap: () => mmapper.unmap(WINDOW, PAGES),
-    protect: () => mmapper.protect(WINDOW, 1, MmapProtection.Read),
-    advise: () => mmapper.advise(WINDOW, 1, MemoryAdvice.DontNeed),
+    protect: () => mmapper.protect(WINDOW, PAGES_PER_OS_PAGE, MmapProtection.Read),
+    advise: () => mmapper.advise(WINDOW, PAGES_PER_OS_PAGE, MemoryAdvice.DontNeed),
     view: () => mmapper.view(WINDOW, 1),
     releaseView: () => mmapper.releaseView(view),
     releaseViews: () => mmapper.releaseViews(WINDOW, PAGES),

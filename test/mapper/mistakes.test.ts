@@ -5,14 +5,22 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import * as lib from '../../lib/index.js'
-import { CHUNK, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  LOG_GRANULARITY,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 
 // Without types, as programs that make such mistakes are.
 // biome-ignore lint/suspicious/noExplicitAny: any argument is to be given
 const untyped = lib as unknown as Record<string, any>
 const { ChunkStateMmapper, SharedHeap, MmapAnnotation, createMmapper, formatRuns, renderHeapMap } = untyped
-const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
-const other = new ChunkStateMmapper({ logGranularity: 16 })
+const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
+const other = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
 const heap = mmapper.reserveSharedHeap(64 * CHUNK)
 const nursery = MmapAnnotation.space('nursery')
 const gone = new ChunkStateMmapper()
@@ -110,11 +118,11 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     ],
     [
       () => mmapper.quarantineAddressRangeAnywhere(1, { align: 3 * CHUNK }),
-      /"options.align".*a power of two, 65536 \(the granularity\) to /,
+      new RegExp(`"options.align".*a power of two, ${CHUNK} \\(the granularity\\) to `),
     ],
     [
       () => mmapper.quarantineAddressRangeAnywhere(1, { align: 4096 }),
-      /"options.align".*65536 \(the granularity\).*Received 4096$/,
+      new RegExp(`"options.align".*${CHUNK} \\(the granularity\\).*Received 4096$`),
     ],
   ],
   'addresses and sizes': [
@@ -137,8 +145,11 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     [() => mmapper.decommit(WINDOW, 1), /"pages".*a multiple of 16 pages \(whole chunks\)\. Received 1$/],
     [() => mmapper.ensureMapped(2 ** 48, 1), /"start".*an integer address below 2 \*\* 48\./],
     [() => mmapper.ensureMapped(2 ** 48 - 4096, 2), /"pages".*ends at or below 2 \*\* 48\. Received 2$/],
-    [() => mmapper.protect(WINDOW, 1, 'rx'), /"protection".*one of NoAccess, Read, .*\. Received 'rx'$/],
-    [() => mmapper.advise(WINDOW, 1, 'MADV_DONTNEED'), /"advice".*one of DontNeed, Free, /],
+    [
+      () => mmapper.protect(WINDOW, PAGES_PER_OS_PAGE, 'rx'),
+      /"protection".*one of NoAccess, Read, .*\. Received 'rx'$/,
+    ],
+    [() => mmapper.advise(WINDOW, PAGES_PER_OS_PAGE, 'MADV_DONTNEED'), /"advice".*one of DontNeed, Free, /],
     [
       () => mmapper.releaseView(new Uint8Array(8)),
       /"view".*an ArrayBuffer that view\(\) gave \(of a typed array: its buffer\)\./,
@@ -229,7 +240,7 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
       /"bytes".*a multiple of 65536 \(64 KiB\): there is no whole one inside\. To .* use discard/,
     ],
     [
-      () => heap.protect(CHUNK, 4096, 'Read'),
+      () => heap.protect(CHUNK, BYTES_IN_OS_PAGE, 'Read'),
       /^Cannot protect 0x\w+–0x\w+ \(64 KiB\), offset 65536 of the heap: quarantined\. Commit it first$/,
     ],
     [

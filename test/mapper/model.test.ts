@@ -18,13 +18,15 @@ import {
   MmapProtection,
   ViewInUseError,
 } from '../../lib/index.js'
-import { CHUNK, PAGES, WINDOW } from '../support/os_tools.js'
+import { BYTES_IN_OS_PAGE, CHUNK, LOG_GRANULARITY, PAGES_PER_OS_PAGE, WINDOW } from '../support/os_tools.js'
 import { osPermissions } from '../support/support.js'
 
 const OPERATIONS = Number(process.env.MMAPPER_MODEL_OPS ?? 3000)
 const SEED = Number(process.env.MMAPPER_MODEL_SEED ?? Date.now() % 2 ** 31)
 const CHUNKS = 24
-const PAGE = 4096
+/** Pages here are the OS's; the mapper is told their number in units of 4096 bytes. */
+const PAGE = BYTES_IN_OS_PAGE
+const PAGES = CHUNK / PAGE
 const LIMIT = 14
 /** Chunks where somebody else has memory. */
 const STRANGERS = [5, 17]
@@ -79,7 +81,7 @@ class Model {
 
 class Run {
   readonly mmapper = new ChunkStateMmapper({
-    logGranularity: 16,
+    logGranularity: LOG_GRANULARITY,
     logMappableBytes: 42,
     maxMappedBytes: LIMIT * CHUNK,
   })
@@ -173,7 +175,7 @@ class Run {
     const isOccupied = cells.some(cell => cell.state === 'U' && this.isStranger(cell))
     const isTooMuch = changing.length > 0 && this.model.count('M') + changing.length > LIMIT
     const outcome = this.attempt(`ensureMapped ${this.at(start)} ${pages}`, () =>
-      this.mmapper.ensureMapped(start, pages, options),
+      this.mmapper.ensureMapped(start, pages * PAGES_PER_OS_PAGE, options),
     )
     assert.is(outcome, isOccupied || isTooMuch ? 'os' : 'done')
     if (outcome !== 'done') return
@@ -189,7 +191,7 @@ class Run {
   quarantine(start: number, pages: number, cells: Cell[], options: object): void {
     const { annotation } = options as { annotation?: MmapAnnotation }
     const outcome = this.attempt(`quarantine ${this.at(start)} ${pages}`, () =>
-      this.mmapper.quarantineAddressRange(start, pages, options),
+      this.mmapper.quarantineAddressRange(start, pages * PAGES_PER_OS_PAGE, options),
     )
     const isTaken = cells.some(({ state }) => state === 'Q')
     const isOccupied = cells.some(cell => cell.state === 'U' && this.isStranger(cell))
@@ -221,7 +223,7 @@ class Run {
 
   decommit(start: number, first: number, chunks: number, cells: Cell[]): void {
     const outcome = this.attempt(`decommit ${first} ${chunks}`, () =>
-      this.mmapper.decommit(start, chunks * PAGES),
+      this.mmapper.decommit(start, chunks * PAGES * PAGES_PER_OS_PAGE),
     )
     if (cells.some(({ state }) => state === 'U' || state === 'F')) assert.is(outcome, 'state')
     else if (!canDetach && this.viewsOver(this.mappedPart(first, cells)).length > 0)
@@ -238,7 +240,9 @@ class Run {
 
   unmap(start: number, first: number, chunks: number): void {
     const range = { start, bytes: chunks * CHUNK }
-    const outcome = this.attempt(`unmap ${first} ${chunks}`, () => this.mmapper.unmap(start, chunks * PAGES))
+    const outcome = this.attempt(`unmap ${first} ${chunks}`, () =>
+      this.mmapper.unmap(start, chunks * PAGES * PAGES_PER_OS_PAGE),
+    )
     assert.is(outcome, !canDetach && this.viewsOver(range).length > 0 ? 'views' : 'done')
     if (outcome !== 'done') return
     this.dropViews(range)
@@ -253,7 +257,7 @@ class Run {
     )
     if (areUnknown.length > 0) this.releaseAll()
     const outcome = this.attempt(`protect ${this.at(start)} ${pages} ${protection}`, () =>
-      this.mmapper.protect(start, pages, protection),
+      this.mmapper.protect(start, pages * PAGES_PER_OS_PAGE, protection),
     )
     const range = { start, bytes: pages * PAGE }
     const isDenied = protection === MmapProtection.NoAccess
@@ -275,7 +279,7 @@ class Run {
     const { DontNeed, HugePage, NoHugePage, DontDump, DoDump, PopulateRead } = MemoryAdvice
     const advice = this.pick([DontNeed, HugePage, NoHugePage, DontDump, DoDump, PopulateRead])
     const outcome = this.attempt(`advise ${this.at(start)} ${pages} ${advice}`, () =>
-      this.mmapper.advise(start, pages, advice),
+      this.mmapper.advise(start, pages * PAGES_PER_OS_PAGE, advice),
     )
     if (cells.some(({ state }) => state !== 'M')) assert.is(outcome, 'state')
     else if (advice === DontNeed || advice === DontDump || advice === DoDump) assert.is(outcome, 'done')
@@ -333,15 +337,19 @@ class Run {
     const isPreferred = this.random(2) === 0
     const align = CHUNK * 2 ** this.random(3)
     const start = isPreferred
-      ? this.mmapper.quarantineAddressRangePreferred(Math.floor(preferred / align) * align, chunks * PAGES, {
-          ...options,
-          align,
-        })
-      : this.mmapper.quarantineAddressRangeAnywhere(chunks * PAGES, { ...options, align })
+      ? this.mmapper.quarantineAddressRangePreferred(
+          Math.floor(preferred / align) * align,
+          chunks * PAGES * PAGES_PER_OS_PAGE,
+          {
+            ...options,
+            align,
+          },
+        )
+      : this.mmapper.quarantineAddressRangeAnywhere(chunks * PAGES * PAGES_PER_OS_PAGE, { ...options, align })
     this.log.push(`anywhere ${this.at(start)} ${chunks}`)
     assert.is(start % align, 0)
     assert.is(this.mmapper.stateAt(start + chunks * CHUNK - 1), MapState.Quarantined)
-    this.mmapper.unmap(start, chunks * PAGES)
+    this.mmapper.unmap(start, chunks * PAGES * PAGES_PER_OS_PAGE)
   }
 
   at(start: number): string {

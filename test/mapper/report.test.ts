@@ -3,12 +3,12 @@ import { inspect } from 'node:util'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, MmapAnnotation } from '../../lib/index.js'
-import { CHUNK, PAGES, WINDOW } from '../support/os_tools.js'
+import { CHUNK, LOG_GRANULARITY, PAGES, WINDOW } from '../support/os_tools.js'
 
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
 
 function withMapper(run: (mmapper: ChunkStateMmapper) => void): void {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42 })
   try {
     run(mmapper)
   } finally {

@@ -9,7 +9,7 @@ import {
   SharedHeap,
   type SharedHeapHandle,
 } from '../../lib/index.js'
-import { BYTES_IN_CHUNK, PAGES_PER_CHUNK } from '../support/support.js'
+import { BYTES_IN_CHUNK, BYTES_IN_OS_PAGE, PAGES_PER_CHUNK, PAGES_PER_OS_PAGE } from '../support/support.js'
 import { serve } from '../support/workers.js'
 
 const mmapper = ChunkStateMmapper.attach((workerData as { handle: MmapperHandle }).handle)
@@ -73,7 +73,11 @@ function randomCall(pick: (limit: number) => number, { start, chunks, withoutVie
       return mmapper.quarantineAddressRange(at, pages, annotation)
     case 10: {
       const protections = Object.values(MmapProtection)
-      return mmapper.protect(at + pick(8) * 4096, 1 + pick(16), protections[pick(protections.length)]!)
+      return mmapper.protect(
+        at + pick(8) * BYTES_IN_OS_PAGE,
+        (1 + pick(16)) * PAGES_PER_OS_PAGE,
+        protections[pick(protections.length)]!,
+      )
     }
     case 11: {
       const place = mmapper.quarantineAddressRangeAnywhere(37 * PAGES, annotation)

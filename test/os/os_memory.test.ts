@@ -12,7 +12,16 @@ import {
 } from '../../lib/index.js'
 import { SYSCALL_NAMES } from '../../lib/os/libc.js'
 import * as Counters from '../../lib/shared_state/counters.js'
-import { CHUNK, countingSyscalls, leftOver, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  CHUNK,
+  countingSyscalls,
+  LOG_GRANULARITY,
+  leftOver,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { osPermissions } from '../support/support.js'
 
 const real = libcSyscalls()
@@ -24,7 +33,11 @@ test('a kernel that takes MAP_FIXED_NOREPLACE for a hint: what it gave elsewhere
     mmap: (address: number, length: number, prot: number, flags: number, fd: number, offset: number) =>
       syscalls.mmap(address, length, prot, flags & ~0x100000, fd, offset),
   }
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 47, syscalls: old })
+  const mmapper = new ChunkStateMmapper({
+    logGranularity: LOG_GRANULARITY,
+    logMappableBytes: 47,
+    syscalls: old,
+  })
   mmapper.ensureMapped(WINDOW, PAGES)
   real.mmap(WINDOW + 2 * CHUNK, CHUNK, 3, 0x100022, -1, 0)
   calls.length = 0
@@ -96,7 +109,7 @@ test('names are probed once, and given where the kernel takes them', () => {
       return result
     }
     const syscalls = { ...real, prctl }
-    const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+    const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
     for (let chunk = 0; chunk < 3; chunk++) {
       mmapper.ensureMapped(WINDOW + chunk * CHUNK, 1, { annotation: MmapAnnotation.misc(`n${chunk}`) })
     }
@@ -109,13 +122,13 @@ test('names are probed once, and given where the kernel takes them', () => {
 
 test('each advice is probed once, by an empty range', () => {
   const { syscalls, calls } = countingSyscalls()
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
   mmapper.ensureMapped(WINDOW, 2 * PAGES, { hugePage: HugePageSupport.TransparentHugePages })
   for (const advice of Object.values(MemoryAdvice)) {
     calls.length = 0
     for (let i = 0; i < 2; i++) {
       try {
-        mmapper.advise(WINDOW, 1, advice)
+        mmapper.advise(WINDOW, PAGES_PER_OS_PAGE, advice)
       } catch (error) {
         assert.ok(
           ['unsupported', 'unknown'].includes((error as { reason: string }).reason),
@@ -132,10 +145,10 @@ test('each advice is probed once, by an empty range', () => {
 
 test('an advice that the kernel does not know is an error, never silence', () => {
   const syscalls = { ...real, madvise: () => -22 }
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
   mmapper.ensureMapped(WINDOW, 1, { hugePage: HugePageSupport.TransparentHugePages })
   for (const advice of Object.values(MemoryAdvice)) {
-    const error = thrownBy(() => mmapper.advise(WINDOW, 1, advice))
+    const error = thrownBy(() => mmapper.advise(WINDOW, PAGES_PER_OS_PAGE, advice))
     assert.is(error.reason, 'unsupported', advice)
     assert.is(error.syscall, 'madvise')
   }

@@ -172,7 +172,7 @@ export function reservedArena(
 /** A SharedArrayBuffer's pages. */
 export function heapArena(heap: SharedHeap, stranger: ChunkStateMmapper, model: PageModel): Arena {
   const { bytesInPage } = model
-  const heapBytes = heap.bytesView()
+  const heapBytes = heap.view(Uint8Array)
   const at = (pages: Span): [number, number] => [
     pages.start * bytesInPage,
     (pages.limit - pages.start) * bytesInPage,

@@ -1,5 +1,8 @@
 /** System calls that count, fail or throw, and a window of addresses that nothing else uses. */
 import { libcSyscalls, type Syscalls } from '../../lib/index.js'
+import { BYTES_IN_OS_PAGE } from './support.js'
+
+export { BYTES_IN_OS_PAGE, PAGES_PER_OS_PAGE } from './support.js'
 
 export type SyscallName = keyof Syscalls
 
@@ -11,7 +14,9 @@ export interface Call {
 
 /** Low and far from everything that the kernel, V8 and the allocator place. */
 export const WINDOW = 3 * 2 ** 40
-export const CHUNK = 2 ** 16
+/** Sixteen OS pages in a chunk, whatever the OS calls a page. */
+export const LOG_GRANULARITY = 4 + Math.log2(BYTES_IN_OS_PAGE)
+export const CHUNK = 2 ** LOG_GRANULARITY
 export const PAGES = CHUNK / 4096
 
 /** Numbers of Linux, as Node's errno has them: negative. */

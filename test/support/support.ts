@@ -19,6 +19,23 @@ export function testIf(
   }
 }
 
+/** What the OS calls a page here, as the kernel tells every process (getauxval(3), AT_PAGESZ); shares no code with the library. */
+export const BYTES_IN_OS_PAGE = osPageBytes()
+/** The same in the unit of every `pages` argument, 4096 bytes. */
+export const PAGES_PER_OS_PAGE = BYTES_IN_OS_PAGE / 4096
+
+function osPageBytes(): number {
+  const AT_PAGESZ = 6n
+  try {
+    const { buffer, byteOffset, byteLength } = readFileSync('/proc/self/auxv')
+    const words = new BigUint64Array(buffer.slice(byteOffset, byteOffset + byteLength))
+    for (let at = 0; at + 1 < words.length; at += 2) {
+      if (words[at] === AT_PAGESZ) return Number(words[at + 1])
+    }
+  } catch {}
+  return process.platform === 'darwin' && process.arch === 'arm64' ? 16384 : 4096
+}
+
 export const PAGES_PER_CHUNK = 1024
 export const BYTES_IN_CHUNK = 2 ** 22
 

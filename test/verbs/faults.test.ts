@@ -15,7 +15,17 @@ import {
   MmapProtection,
   type SharedHeap,
 } from '../../lib/index.js'
-import { CHUNK, ERRNO, type FaultySyscalls, faultySyscalls, PAGES, WINDOW } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  ERRNO,
+  type FaultySyscalls,
+  faultySyscalls,
+  LOG_GRANULARITY,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  WINDOW,
+} from '../support/os_tools.js'
 import { osPermissions } from '../support/support.js'
 
 const CHUNKS = 12
@@ -43,7 +53,7 @@ const named = { annotation, hugePage: HugePageSupport.TransparentHugePages }
 
 function permissionsOf(start: number, bytes: number): string {
   return osPermissions(start, bytes)
-    .map(piece => `${piece.permissions || '-'}×${piece.bytes / 4096}`)
+    .map(piece => `${piece.permissions || '-'}×${piece.bytes / BYTES_IN_OS_PAGE}`)
     .join(' ')
 }
 
@@ -99,7 +109,8 @@ const SCENARIOS: readonly Scenario[] = [
   {
     name: 'decommit across several runs',
     pattern: 'MQMMQM',
-    prepare: ({ mmapper }) => mmapper.protect(at(2) + 4096, 2, MmapProtection.NoAccess),
+    prepare: ({ mmapper }) =>
+      mmapper.protect(at(2) + BYTES_IN_OS_PAGE, 2 * PAGES_PER_OS_PAGE, MmapProtection.NoAccess),
     act: ({ mmapper }) => mmapper.decommit(WINDOW, 6 * PAGES),
     after: isPattern('QQQQQQ'),
   },
@@ -113,7 +124,8 @@ const SCENARIOS: readonly Scenario[] = [
   {
     name: 'unmap of several segments with foreign gaps',
     pattern: 'MQFMUQF',
-    prepare: ({ mmapper }) => mmapper.protect(at(3) + 4096, 1, MmapProtection.ReadExec),
+    prepare: ({ mmapper }) =>
+      mmapper.protect(at(3) + BYTES_IN_OS_PAGE, PAGES_PER_OS_PAGE, MmapProtection.ReadExec),
     act: ({ mmapper }) => mmapper.unmap(WINDOW, 7 * PAGES),
     after: isPattern('UUUUUUU'),
   },
@@ -128,9 +140,10 @@ const SCENARIOS: readonly Scenario[] = [
     pattern: 'MMM',
     prepare: ({ mmapper }) => {
       mmapper.protect(at(1) + 8192, 2, MmapProtection.Read)
-      mmapper.protect(at(1) + 16384, 1, MmapProtection.NoAccess)
+      mmapper.protect(at(1) + 4 * BYTES_IN_OS_PAGE, PAGES_PER_OS_PAGE, MmapProtection.NoAccess)
     },
-    act: ({ mmapper }) => mmapper.protect(at(0) + 4096, 3 * PAGES - 2, MmapProtection.ReadExec),
+    act: ({ mmapper }) =>
+      mmapper.protect(at(0) + BYTES_IN_OS_PAGE, 3 * PAGES - 2 * PAGES_PER_OS_PAGE, MmapProtection.ReadExec),
     after: ({ mmapper }) => assert.equal(mmapper.audit(), []),
   },
   {
@@ -166,7 +179,7 @@ const SCENARIOS: readonly Scenario[] = [
   {
     name: 'advise',
     pattern: 'MM',
-    prepare: ({ mmapper }) => mmapper.advise(WINDOW, 1, MemoryAdvice.NoHugePage),
+    prepare: ({ mmapper }) => mmapper.advise(WINDOW, PAGES_PER_OS_PAGE, MemoryAdvice.NoHugePage),
     act: ({ mmapper }) => mmapper.advise(WINDOW, 2 * PAGES, MemoryAdvice.NoHugePage),
     after: isPattern('MM'),
   },
@@ -237,7 +250,7 @@ const SCENARIOS: readonly Scenario[] = [
 
 function begin({ name: named, pattern, prepare, heap }: Scenario, faulty: FaultySyscalls): World {
   const mmapper = new ChunkStateMmapper({
-    logGranularity: 16,
+    logGranularity: LOG_GRANULARITY,
     logMappableBytes: /heap|Anywhere|dispose/.test(named) ? 47 : 42,
     syscalls: faulty.syscalls,
   })
@@ -278,13 +291,14 @@ function contentOf(world: World): string {
   for (const range of ranges) {
     for (const { start, bytes, permissions } of osPermissions(range.start, range.bytes)) {
       if (!permissions.startsWith('r')) continue
-      for (let page = start; page < start + bytes; page += 4096) found.push(`${page}:${firstByte(page)}`)
+      for (let page = start; page < start + bytes; page += BYTES_IN_OS_PAGE)
+        found.push(`${page}:${firstByte(page)}`)
     }
   }
   return found.join(' ')
 }
 
-const reader = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 48 })
+const reader = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 48 })
 function firstByte(page: number): number {
   reader.markAsMapped(page, 4096)
   const view = reader.view(page, 1)
@@ -477,7 +491,7 @@ test('what could not be given back above the limit is given back by the next cal
 test('protections that are half changed and cannot be changed back are reported', () => {
   const faulty = faultySyscalls()
   const mmapper = new ChunkStateMmapper({
-    logGranularity: 16,
+    logGranularity: LOG_GRANULARITY,
     logMappableBytes: 42,
     syscalls: faulty.syscalls,
   })

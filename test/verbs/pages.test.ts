@@ -9,14 +9,23 @@ import {
   MemoryAdvice,
   MmapProtection,
 } from '../../lib/index.js'
-import { CHUNK, countingSyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  countingSyscalls,
+  LOG_GRANULARITY,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { osPermissions } from '../support/support.js'
 
 const { NoAccess, Read, ReadWrite, ReadExec } = MmapProtection
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
 
 function withMapper(run: (mmapper: ChunkStateMmapper) => void, syscalls = libcSyscalls()): void {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
   try {
     run(mmapper)
     assert.equal(mmapper.audit(), [])
@@ -27,7 +36,7 @@ function withMapper(run: (mmapper: ChunkStateMmapper) => void, syscalls = libcSy
 
 const shown = (chunks: number): string =>
   osPermissions(WINDOW, chunks * CHUNK)
-    .map(({ bytes, permissions }) => `${permissions || '-'}×${bytes / 4096}`)
+    .map(({ bytes, permissions }) => `${permissions || '-'}×${bytes / BYTES_IN_OS_PAGE}`)
     .join(' ')
 
 /** Kilobytes that `/proc/self/smaps` says of the mapping at `start`. */
@@ -42,11 +51,11 @@ test('protect is by page, the state stays Mapped, and one call is enough', () =>
   withMapper(mmapper => {
     mmapper.ensureMapped(WINDOW, 3 * PAGES)
     names()
-    mmapper.protect(at(0) + 4096, 3 * PAGES - 2, Read)
+    mmapper.protect(at(0) + BYTES_IN_OS_PAGE, 3 * PAGES - 2 * PAGES_PER_OS_PAGE, Read)
     assert.equal(names(), ['mprotect'])
     assert.is(shown(3), 'rw-p×1 r--p×46 rw-p×1')
-    mmapper.protect(at(1), 1, NoAccess)
-    mmapper.protect(at(1) + 4096, 1, ReadExec)
+    mmapper.protect(at(1), PAGES_PER_OS_PAGE, NoAccess)
+    mmapper.protect(at(1) + BYTES_IN_OS_PAGE, PAGES_PER_OS_PAGE, ReadExec)
     assert.is(shown(3), 'rw-p×1 r--p×15 ---p×1 r-xp×1 r--p×29 rw-p×1')
     for (let chunk = 0; chunk < 3; chunk++) assert.is(mmapper.stateAt(at(chunk)), 'Mapped')
     assert.is([...mmapper.runs()].length, 1)
@@ -60,7 +69,7 @@ test('after decommit, or unmap, a mapping has what it asks for and nothing left 
   withMapper(mmapper => {
     for (const give of ['decommit', 'unmap'] as const) {
       mmapper.ensureMapped(WINDOW, 2 * PAGES)
-      mmapper.protect(at(0) + 8192, 1, NoAccess)
+      mmapper.protect(at(0) + 2 * BYTES_IN_OS_PAGE, PAGES_PER_OS_PAGE, NoAccess)
       mmapper.protect(at(1), PAGES, Read)
       mmapper[give](WINDOW, 2 * PAGES)
       mmapper.ensureMapped(WINDOW, 2 * PAGES)
@@ -79,10 +88,10 @@ test('a range over a hole, a reservation or a foreign chunk is refused before an
     mmapper.markAsMapped(at(4), CHUNK)
     names()
     for (const [start, pages, state, where] of [
-      [at(0), PAGES + 1, 'Quarantined', at(1)],
-      [at(3) - 4096, 2, 'Unmapped', at(2)],
-      [at(3), PAGES + 1, 'Mapped', at(4)],
-      [at(9), 1, 'Unmapped', at(9)],
+      [at(0), PAGES + PAGES_PER_OS_PAGE, 'Quarantined', at(1)],
+      [at(3) - BYTES_IN_OS_PAGE, 2 * PAGES_PER_OS_PAGE, 'Unmapped', at(2)],
+      [at(3), PAGES + PAGES_PER_OS_PAGE, 'Mapped', at(4)],
+      [at(9), PAGES_PER_OS_PAGE, 'Unmapped', at(9)],
     ] as const) {
       for (const call of [
         () => mmapper.protect(start, pages, Read),
@@ -104,10 +113,10 @@ test('DontNeed zeroes its pages and no other', () => {
     mmapper.ensureMapped(WINDOW, PAGES)
     const view = mmapper.view(WINDOW, CHUNK)
     const bytes = new Uint8Array(view).fill(1)
-    mmapper.advise(WINDOW + 4096, 2, MemoryAdvice.DontNeed)
-    assert.is(bytes[4095], 1)
-    assert.ok(bytes.subarray(4096, 3 * 4096).every(byte => byte === 0))
-    assert.is(bytes[3 * 4096], 1)
+    mmapper.advise(WINDOW + BYTES_IN_OS_PAGE, 2 * PAGES_PER_OS_PAGE, MemoryAdvice.DontNeed)
+    assert.is(bytes[BYTES_IN_OS_PAGE - 1], 1)
+    assert.ok(bytes.subarray(BYTES_IN_OS_PAGE, 3 * BYTES_IN_OS_PAGE).every(byte => byte === 0))
+    assert.is(bytes[3 * BYTES_IN_OS_PAGE], 1)
     mmapper.releaseView(view)
   })
 })
@@ -120,11 +129,11 @@ test('PopulateWrite makes resident, DontNeed makes it not', () => {
     assert.is(smaps(WINDOW, 'Rss'), (2 * CHUNK) / 1024)
     mmapper.advise(WINDOW, PAGES, MemoryAdvice.DontNeed)
     assert.is(smaps(WINDOW, 'Rss'), CHUNK / 1024)
-    const residency = new Uint8Array(2 * PAGES)
+    const residency = new Uint8Array((2 * PAGES) / PAGES_PER_OS_PAGE)
     assert.is(libcSyscalls().mincore(WINDOW, 2 * CHUNK, residency), 0)
     assert.equal(
       [...residency].map(byte => byte & 1),
-      [...Array(PAGES).fill(0), ...Array(PAGES).fill(1)],
+      [...Array(PAGES / PAGES_PER_OS_PAGE).fill(0), ...Array(PAGES / PAGES_PER_OS_PAGE).fill(1)],
     )
     mmapper.decommit(WINDOW, 4 * PAGES)
     mmapper.ensureMapped(WINDOW, 4 * PAGES)
@@ -140,7 +149,7 @@ test('more mixed chunks than there are page tables are refused, and nothing has 
   for (; chunk < 100 && errors.length === 0; chunk++) {
     mmapper.ensureMapped(start + chunk * 2 ** 30, 1)
     try {
-      mmapper.protect(start + chunk * 2 ** 30, 1, NoAccess)
+      mmapper.protect(start + chunk * 2 ** 30, PAGES_PER_OS_PAGE, NoAccess)
     } catch (error) {
       errors.push(error)
     }
@@ -148,7 +157,7 @@ test('more mixed chunks than there are page tables are refused, and nothing has 
   assert.is((errors[0] as { code: string }).code, 'ERR_MMAPPER_EXHAUSTED')
   assert.equal(mmapper.audit(), [])
   mmapper.unmap(start, 2 ** 18)
-  mmapper.protect(start + (chunk - 1) * 2 ** 30, 1, NoAccess)
+  mmapper.protect(start + (chunk - 1) * 2 ** 30, PAGES_PER_OS_PAGE, NoAccess)
   assert.equal(mmapper.audit(), [])
   mmapper[Symbol.dispose]()
 })

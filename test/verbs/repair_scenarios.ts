@@ -1,6 +1,6 @@
 /** Calls in which a thread dies, over a window of `WINDOW` Quarantined chunks that the main thread made. */
 import { MmapAnnotation, MmapProtection, type Mmapper, type SharedHeap } from '../../lib/index.js'
-import { BYTES_IN_CHUNK, PAGES_PER_CHUNK } from '../support/support.js'
+import { BYTES_IN_CHUNK, BYTES_IN_OS_PAGE, PAGES_PER_CHUNK, PAGES_PER_OS_PAGE } from '../support/support.js'
 
 export const WINDOW = 6
 const CHUNK = BYTES_IN_CHUNK
@@ -34,7 +34,7 @@ function all(mmapper: Mmapper, start: number): void {
 function mixed(mmapper: Mmapper, start: number): void {
   all(mmapper, start)
   mmapper.protect(start + CHUNK, PAGES, MmapProtection.Read)
-  mmapper.protect(start + 2 * CHUNK + 4096, 3, MmapProtection.NoAccess)
+  mmapper.protect(start + 2 * CHUNK + BYTES_IN_OS_PAGE, 3 * PAGES_PER_OS_PAGE, MmapProtection.NoAccess)
 }
 
 function everyOther(mmapper: Mmapper, start: number): void {
@@ -128,7 +128,7 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   },
   'protect pages': {
     setUp: mixed,
-    run: (mmapper, start) => mmapper.protect(start + 4096, 3 * PAGES, MmapProtection.Read),
+    run: (mmapper, start) => mmapper.protect(start + BYTES_IN_OS_PAGE, 3 * PAGES, MmapProtection.Read),
   },
   'protect chunks': {
     setUp: mixed,

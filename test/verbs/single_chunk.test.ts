@@ -15,7 +15,14 @@ import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { decommitChunk } from '../../lib/verbs/decommit.js'
 import { mapChunk } from '../../lib/verbs/ensure_mapped.js'
-import { CHUNK, countingSyscalls, PAGES, WINDOW } from '../support/os_tools.js'
+import {
+  CHUNK,
+  countingSyscalls,
+  LOG_GRANULARITY,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  WINDOW,
+} from '../support/os_tools.js'
 
 const FIRST = WINDOW / CHUNK
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
@@ -25,7 +32,7 @@ const huge = { hugePage: HugePageSupport.TransparentHugePages }
 
 function make(options?: MapOptions) {
   const { syscalls, names } = countingSyscalls()
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
   mmapper.quarantineAddressRange(WINDOW, 4 * PAGES, options)
   names()
   return { mmapper, names }
@@ -132,7 +139,10 @@ const NOT_DECOMMITTABLE: readonly Case[] = [
       mmapper.markAsMapped(at(1), CHUNK)
     },
   },
-  { name: 'with differing pages', prepare: mmapper => mmapper.protect(at(1), 1, MmapProtection.Read) },
+  {
+    name: 'with differing pages',
+    prepare: mmapper => mmapper.protect(at(1), PAGES_PER_OS_PAGE, MmapProtection.Read),
+  },
   { name: 'with huge pages', options: huge },
   {
     name: 'with a name that the kernel knows',
@@ -187,7 +197,7 @@ test('a chunk of a uniform slab has no cell: the long way gives it one', () => {
 })
 
 test('a lent chunk is reached only by a thread that holds the buffer, a soft one by the long way', () => {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   const other = ChunkStateMmapper.attach(mmapper.handle)
   const heap = mmapper.reserveSharedHeap(4 * CHUNK)
   const first = heap.start / CHUNK
