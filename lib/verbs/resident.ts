@@ -8,11 +8,11 @@
 import { NO_ACCESS } from '../base/protections.js'
 import type { ByteRange } from '../base/range.js'
 import { isOwn, MAPPED, protOf, STATE_MASK } from '../chunks/entry.js'
-import { fileCalls } from '../os/file_calls.js'
-import { PageKind, PageMap } from '../os/pagemap.js'
+import { PageKind, type PageMap } from '../os/pagemap.js'
 import type { Context } from '../transition/context.js'
 import { transition } from '../transition/frame.js'
 import { isReachable } from '../transition/lent_ranges.js'
+import { pageScanOf } from '../transition/page_scan.js'
 import { pagesOf } from '../transition/pages.js'
 import { refused } from '../transition/refusal.js'
 
@@ -22,23 +22,19 @@ const PAGES_AT_ONCE = 2 ** 16
 /** `range` is whole OS pages. */
 export function residentBytes(context: Context, range: ByteRange): number {
   const { geometry, map } = context
-  const pagemap = new PageMap(fileCalls(), geometry.bytesInOsPage)
+  const { pages } = pageScanOf(context)
   const { chunks } = pagesOf(context, range.start, range.bytes)
-  try {
-    // Early, so that no file is opened with the lock held; if it cannot be, counting says so.
-    pagemap.open()
-    return transition(context, () => {
-      let bytes = 0
-      map.visitRuns(chunks, -1, (run, entry) => {
-        const isUsed = (entry & STATE_MASK) === MAPPED || protOf(entry) !== NO_ACCESS
-        if (!isOwn(entry) || !isUsed || !isReachable(context, run, entry)) return
-        bytes += residentWithin(context, pagemap, common(range, geometry.byteRange(run)))
-      })
-      return bytes
+  // Early, so that no file is opened with the lock held; if it cannot be, counting says so.
+  pages.open()
+  return transition(context, () => {
+    let bytes = 0
+    map.visitRuns(chunks, -1, (run, entry) => {
+      const isUsed = (entry & STATE_MASK) === MAPPED || protOf(entry) !== NO_ACCESS
+      if (!isOwn(entry) || !isUsed || !isReachable(context, run, entry)) return
+      bytes += residentWithin(context, pages, common(range, geometry.byteRange(run)))
     })
-  } finally {
-    pagemap.close()
-  }
+    return bytes
+  })
 }
 
 function common(a: ByteRange, b: ByteRange): ByteRange {

@@ -1,5 +1,5 @@
 /** The least that could do the job: system calls by koffi with nothing around them, bound for the benchmark alone. */
-import { readFileSync } from 'node:fs'
+import { openSync, readFileSync } from 'node:fs'
 import koffi from 'koffi'
 
 const libc = koffi.load(null)
@@ -53,4 +53,41 @@ export function residentBytes(memory: SharedArrayBuffer): number {
     }
   }
   throw new Error('Not in /proc/self/smaps')
+}
+
+export const PRIVATE_FILE_FIXED = 0x4012
+export const MADV_DONTNEED = 4
+export const memfd_create: (name: string, flags: number) => number = libc.func(
+  'int memfd_create(const char *name, unsigned int flags)',
+)
+export const pwrite: (fd: number, address: number, bytes: number, at: number) => number = libc.func(
+  'intptr_t pwrite(int fd, uintptr_t address, size_t bytes, int64_t at)',
+)
+const ioctl: (fd: number, request: number, argument: number) => number = libc.func(
+  'int ioctl(int fd, unsigned long request, uintptr_t argument)',
+)
+const PAGEMAP_SCAN = 0xc0606610
+/** Categories of `linux/fs.h`. */
+const [PAGE_IS_FILE, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_PFNZERO] = [4, 8, 16, 32]
+
+/** Scans a range of memory for pages with content, as many as fit. */
+export class Scan {
+  readonly #pagemap = openSync('/proc/self/pagemap', 'r')
+  /** `struct page_region`: start, limit, categories. */
+  readonly regions: BigUint64Array
+  readonly #argument: BigUint64Array
+
+  constructor(start: number, bytes: number, kind: 'changed' | 'touched', most: number) {
+    const inverted = kind === 'changed' ? PAGE_IS_FILE : PAGE_IS_PFNZERO
+    this.regions = new BigUint64Array(3 * most)
+    const vector = Number(koffi.address(this.regions))
+    const range = [96, 0, start, start + bytes, 0, vector, most, 0]
+    const categories = [inverted, inverted, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, 0]
+    this.#argument = BigUint64Array.from([...range, ...categories], BigInt)
+  }
+
+  /** How many regions there are. */
+  run(): number {
+    return ioctl(this.#pagemap, PAGEMAP_SCAN, Number(koffi.address(this.#argument)))
+  }
 }

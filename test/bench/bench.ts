@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url'
 import koffi from 'koffi'
 import { buffers } from './buffers.js'
 import { hotPaths } from './hot_paths.js'
+import { images } from './images.js'
 import { mapping } from './mapping.js'
 import { CLOCK } from './measure.js'
 import { plot } from './plot.js'
@@ -60,7 +61,15 @@ const begun = performance.now()
 const binary = join(tmpdir(), `mmapper-reference-${process.pid}`)
 const native = compileNative(binary)
 const reserved = reservations()
-const rows = [...reads(native), await threads(), ...reserved.rows, ...mapping(), startUp(), ...buffers()]
+const rows = [
+  ...reads(native),
+  await threads(),
+  ...reserved.rows,
+  ...mapping(),
+  startUp(),
+  ...buffers(),
+  ...images(),
+]
 rmSync(binary, { force: true })
 const hot = hotPaths()
 const seconds = (performance.now() - begun) / 1000
