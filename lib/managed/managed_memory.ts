@@ -117,8 +117,8 @@ export interface ManagedMemory<B extends ArrayBufferLike = ArrayBufferLike> exte
   reset(offset?: number, bytes?: number, options?: ResetOptions): void
 
   /**
-   * The pages that `reset` would bring back, as offsets; ascending. Pages that a reset has copied back, and so kept in
-   * memory, are among them until they are dropped. Other threads must not write meanwhile.
+   * The pages that `reset` would bring back, as offsets; ascending. After a reset there are none. A page that was written
+   * with what it held before may count. Other threads must not write meanwhile.
    */
   changedRanges(offset?: number, bytes?: number): ByteRange[]
 

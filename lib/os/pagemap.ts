@@ -152,8 +152,7 @@ export class PageMap {
     if (this.#way === Way.Read) return this.#file.read(calls, this.#fd, entryBitsOf(kind), limits, found)
     // What is in memory cannot be seen by looking at it.
     if (kind === PageKind.Resident) return -PLATFORM!.EOPNOTSUPP
-    const range = { start, bytes, bytesInOsPage: this.#bytesInOsPage }
-    return comparePages(this.#files, calls, range, original, found)
+    return comparePages(this.#files, calls, [{ start, bytes, original }], this.#bytesInOsPage, found)
   }
 
   /** Another kind of file does not know the request. Asked after the failure only: it costs as much as a small scan. */

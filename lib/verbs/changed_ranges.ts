@@ -2,12 +2,19 @@
  * Which pages a reset would change, by the kernel's page tables: of what was loaded those that are private by now, of all
  * other memory those that may hold anything but zeros. A page that was written with what it held before counts, and where
  * the kernel has no page of zeros (or did not use it) one that was only read. Nobody may write meanwhile.
+ *
+ * Pages that a reset has copied back are private and hold what was loaded: the page tables cannot tell them from changed
+ * ones. So once there was such a reset, what the page tables say is read and compared, some microseconds for each of these
+ * pages. (Remembering them instead would need write tracking.)
  */
 import { MapState } from '../base/policy.js'
 import type { ByteRange } from '../base/range.js'
 import { FOREIGN, STATE_MASK, UNMAPPED } from '../chunks/entry.js'
+import { JoinedPages } from '../os/joined_pages.js'
+import { type ComparedRange, comparePages, type Original } from '../os/page_compare.js'
 import { PageKind } from '../os/pagemap.js'
 import { NO_FILE } from '../shared_state/image_table.js'
+import * as Word from '../shared_state/word.js'
 import { adoptFromOs } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { transition } from '../transition/frame.js'
@@ -17,6 +24,8 @@ import { hasUnknown } from '../transition/page_runs.js'
 import { type PageScan, pageScanOf } from '../transition/page_scan.js'
 import { type Pages, pagesOf } from '../transition/pages.js'
 import { refused, stateError } from '../transition/refusal.js'
+
+const ACTION = 'look for changes of'
 
 /** What has changed of a part. */
 export interface PartChanges {
@@ -36,14 +45,42 @@ export function changedRanges(context: Context, { start, bytes }: ByteRange): By
   const pages = pagesOf(context, start, bytes)
   const scan = pageScanOf(context)
   return transition(context, () => {
-    settleHeaps(context, 'look for changes of', pages.chunks)
-    const parts = prepareParts(context, 'look for changes of', pages)
+    settleHeaps(context, ACTION, pages.chunks)
+    const parts = prepareParts(context, ACTION, pages)
+    const changes = findChanges(context, scan, ACTION, pages, parts).parts
+    const mayBeEqual = context.layout.words[Word.KeptPages] !== 0
+    const ranges = mayBeEqual ? differing(context, scan, changes) : changes.flatMap(({ ranges }) => ranges)
     const joined: ByteRange[] = []
-    for (const { ranges } of findChanges(context, scan, 'look for changes of', pages, parts).parts) {
-      for (const range of ranges) append(joined, range)
-    }
+    for (const range of ranges) append(joined, range)
     return joined
   })
+}
+
+/** Of the pages that may have changed those that have, or that cannot be compared; ascending. */
+function differing(context: Context, scan: PageScan, changes: readonly PartChanges[]): ByteRange[] {
+  const told: ByteRange[] = []
+  const compared: ComparedRange[] = []
+  for (const { part, ranges, isReadable } of changes) {
+    const original = originalOf(context, part)
+    if (original !== undefined && !isReadable) told.push(...ranges)
+    else
+      for (const range of ranges)
+        compared.push({ ...range, original: originalAt(original, range.start - part.start) })
+  }
+  const found = new JoinedPages((start, bytes) => {
+    told.push({ start, bytes })
+  })
+  const { bytesInOsPage } = context.geometry
+  const result = comparePages(scan.files, context.os.pageCalls, compared, bytesInOsPage, found)
+  found.end()
+  if (result < 0) return changes.flatMap(({ ranges }) => ranges)
+  return told.sort((a, b) => a.start - b.start)
+}
+
+function originalAt(original: Original | undefined, distance: number): Original | undefined {
+  if (original === undefined) return undefined
+  const { fd, offset, bytes } = original
+  return { fd, offset: offset + distance, bytes: Math.max(0, bytes - distance) }
 }
 
 function append(ranges: ByteRange[], range: ByteRange): void {

@@ -18,6 +18,7 @@ import { BYTES_IN_PAGE, type ByteRange } from '../base/range.js'
 import { readFully } from '../os/file_calls.js'
 import { NO_FILE } from '../shared_state/image_table.js'
 import * as Journal from '../shared_state/journal.js'
+import * as Word from '../shared_state/word.js'
 import { adoptFromOs } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, transition } from '../transition/frame.js'
@@ -31,7 +32,11 @@ import { reprotectPages } from '../transition/restore.js'
 import { attempt } from '../transition/roll_back.js'
 import { type Changes, findChanges, type PartChanges, prepareParts } from './changed_ranges.js'
 
-/** Up to here copying back is at least as fast as dropping and faulting in again; see test/bench/NOTES.md. */
+/**
+ * How much of what has changed is copied back, and stays resident after a reset. Measured, a page that is copied back and
+ * changed again costs less than one that is dropped and faults in again, however many there are (test/bench/NOTES.md).
+ * So the border is one of memory: a run that is over keeps no more than this, and pages that no later run uses go.
+ */
 export const KEEP_RESIDENT_BYTES = 3000 * BYTES_IN_PAGE
 
 export interface ResetOptions {
@@ -169,6 +174,7 @@ class Reset {
     const { os } = this.#context
     if (part.prot === undefined && !this.#isWritable(range)) return false
     this.#done = spanning(this.#done, range)
+    this.#context.layout.words[Word.KeptPages] = 1
     const offset = part.file === NO_FILE ? 0 : range.start + part.delta
     return readFully(os.pageCalls, fd, range.start, range.bytes, offset) === 0
   }

@@ -236,6 +236,8 @@ function resetStep(world: World): Step {
     call: () =>
       resetRange(world.mmapper, world.at(first), (limit - first) * PAGE, { keepResidentBytes, elsewhere }),
     after: model => {
+      const range = { start: world.at(first), bytes: (limit - first) * PAGE }
+      assert.equal(changedRanges(contextOf(world.mmapper), range), [], 'what was reset has not changed')
       for (const page of model.slice(first, limit)) {
         if (page === undefined) continue
         page.content = page.base?.content ?? ZEROS

@@ -5,7 +5,9 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, MemoryImage } from '../../lib/index.js'
+import { PageKind } from '../../lib/os/pagemap.js'
 import { contextOf } from '../../lib/transition/context.js'
+import { pageScanOf } from '../../lib/transition/page_scan.js'
 import {
   changedPages,
   contentOf,
@@ -115,17 +117,66 @@ test('memory that is not reserved, or somebody else’s, is refused', () =>
     assert.match(thrownBy(() => changedPages(mmapper, at(0), 2 * CHUNK)).message, /foreign/)
   }))
 
-test('few pages stay resident, and many are dropped', () =>
+/** Pages that are not the file's, by the page tables: changed, or copied back. */
+function privatePages(mmapper: ChunkStateMmapper, start: number, bytes: number): number[] {
+  const context = contextOf(mmapper)
+  const pages: number[] = []
+  pageScanOf(context).pages.visit(
+    context.os.pageCalls,
+    PageKind.Changed,
+    { start, bytes },
+    (from, length) => {
+      for (let at = from; at < from + length; at += PAGE) pages.push((at - start) / PAGE)
+    },
+  )
+  return pages
+}
+
+test('few pages stay resident, and many are dropped; neither have changed then', () =>
   withMapper(mmapper => {
     const { image } = setUp(mmapper)
-    const touched = (): string[] => changedPages(mmapper, at(1), 2 * CHUNK)
-    for (const page of [2, 3, PAGES + 6]) poke(mmapper, at(1) + page * PAGE, 253)
-    resetRange(mmapper, at(1), 2 * CHUNK, { keepResidentBytes: 3 * PAGE })
-    assert.equal(touched(), ['2–3', `${PAGES + 6}`], 'private still, with the content of the image')
-    resetRange(mmapper, at(1), 2 * CHUNK, { keepResidentBytes: 3 * PAGE - 1 })
-    assert.equal(touched(), [])
+    const resident = (): number[] => privatePages(mmapper, at(1), CHUNK)
+    for (const page of [2, 3, 5]) poke(mmapper, at(1) + page * PAGE, 253)
+    resetRange(mmapper, at(1), CHUNK, { keepResidentBytes: 3 * PAGE })
+    assert.equal(resident(), [2, 3, 5])
+    assert.equal(changedPages(mmapper, at(1), 2 * CHUNK), [])
+    poke(mmapper, at(1) + 3 * PAGE + 9, 253)
+    assert.equal(changedPages(mmapper, at(1), 2 * CHUNK), ['3'])
+    resetRange(mmapper, at(1), CHUNK, { keepResidentBytes: 3 * PAGE - 1 })
+    assert.equal(resident(), [])
+    assert.equal(changedPages(mmapper, at(1), 2 * CHUNK), [])
     image.dispose()
   }))
+
+test('zeros that were copied back, and pages behind the end of an image, have not changed', () =>
+  withMapper(mmapper => {
+    const { image } = setUp(mmapper)
+    for (const page of CHANGED) poke(mmapper, at(0) + page * PAGE + 7, 253)
+    resetRange(mmapper, at(0), 4 * CHUNK, KEPT)
+    assert.equal(changedPages(mmapper, at(0), 4 * CHUNK), [])
+    for (const page of [3, 2 * PAGES]) poke(mmapper, at(0) + page * PAGE + 7, 253)
+    assert.equal(changedPages(mmapper, at(0), 4 * CHUNK), ['3', `${2 * PAGES}`])
+    image.dispose()
+  }))
+
+test('pages that cannot be compared count as changed', () => {
+  const { syscalls, fault, reset } = faultySyscalls()
+  withMapper(
+    mmapper => {
+      const { image } = setUp(mmapper)
+      poke(mmapper, at(1) + 2 * PAGE, 253)
+      resetRange(mmapper, at(1), CHUNK, KEPT)
+      reset()
+      fault.at = 3
+      assert.equal(changedPages(mmapper, at(1), CHUNK), ['2'])
+      reset()
+      image.dispose()
+      closeSync(contextOf(mmapper).images.fdOf(0))
+      assert.equal(changedPages(mmapper, at(1), CHUNK), ['2'])
+    },
+    { syscalls },
+  )
+})
 
 test('the protections of loaded pages come back, those elsewhere if it is said', () =>
   withMapper(mmapper => {
