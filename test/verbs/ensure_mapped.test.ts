@@ -2,6 +2,8 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, libcSyscalls, MmapAnnotation, MmapProtection } from '../../lib/index.js'
+import * as Journal from '../../lib/shared_state/journal.js'
+import { contextOf } from '../../lib/transition/context.js'
 import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { at, huge, statesOf, watchCalls } from '../support/watched_calls.js'
 
@@ -127,6 +129,65 @@ test('a commit without guards drops what was written before, and its undo leaves
   assert.equal(mmapper.audit(), [])
   refuse()
   mmapper[Symbol.dispose]()
+})
+
+test('what is rolled back is rolled back from the end, and the journal says how far', () => {
+  const { mmapper, rig, refuse } = watchCalls()
+  const { journal } = contextOf(mmapper).layout
+  mmapper.quarantineAddressRange(at(1), PAGES)
+  mmapper.ensureMapped(at(2), PAGES)
+  refuse('mmap 3+1 rw')
+  const { refuse: answer } = rig
+  const seen: unknown[] = []
+  rig.refuse = (call, real) => {
+    if (/munmap|replace/.test(call)) seen.push([call, journal[Journal.Done]! - WINDOW / CHUNK])
+    return answer(call, real)
+  }
+  assert.is(thrownBy(() => mmapper.ensureMapped(at(0), 4 * PAGES)).syscall, 'mmap')
+  assert.equal(seen, [
+    ['replace 1+1 -', 3],
+    ['munmap 0+1', 1],
+  ])
+  assert.is(statesOf(mmapper, 4), 'UQMU')
+  rig.refuse = () => undefined
+  mmapper[Symbol.dispose]()
+})
+
+test('a release that throws while rolling back leaves memory that nobody can know of: leaked, and counted', () => {
+  for (const verb of ['ensureMapped', 'quarantineAddressRange'] as const) {
+    const { mmapper, rig } = watchCalls()
+    mmapper.ensureMapped(at(1), PAGES)
+    rig.refuse = call => {
+      if (call.startsWith('mmap 2+1')) return ERRNO.ENOMEM
+      if (call === 'munmap 0+1') throw new Error('injected')
+      return undefined
+    }
+    const error = thrownBy(() => mmapper[verb](at(0), 3 * PAGES))
+    assert.is(error.syscall, 'mmap')
+    assert.equal(error.partial, { start: at(0), bytes: CHUNK })
+    assert.is(mmapper.stats().leakedBytes, CHUNK)
+    assert.is(statesOf(mmapper, 3), 'UMU')
+    rig.refuse = () => undefined
+    mmapper[Symbol.dispose]()
+    libc.munmap(WINDOW, 8 * CHUNK)
+  }
+})
+
+test('a release that is refused while rolling back leaves memory that is ours, as what it is', () => {
+  for (const [verb, states] of [
+    ['ensureMapped', 'MMU'],
+    ['quarantineAddressRange', 'QMU'],
+  ] as const) {
+    const { mmapper, refuse } = watchCalls()
+    mmapper.ensureMapped(at(1), PAGES)
+    refuse('mmap 2+1 rw', 'mmap 2+1 -', 'munmap 0+1')
+    assert.equal(thrownBy(() => mmapper[verb](at(0), 3 * PAGES)).partial, { start: at(0), bytes: CHUNK })
+    assert.is(mmapper.stats().leakedBytes, 0)
+    assert.is(statesOf(mmapper, 3), states)
+    assert.equal(mmapper.audit(), [])
+    refuse()
+    mmapper[Symbol.dispose]()
+  }
 })
 
 test.run()

@@ -174,6 +174,25 @@ test('segments whose release the OS refuses to the heir are what they were, with
   assert.is(left, 'nw-')
 })
 
+test('segments whose release throws once more for the heir are leaked, and counted', () => {
+  const { syscalls, fault, reset } = faultySyscalls()
+  const mmapper = new ChunkStateMmapper({ ...SMALL, syscalls })
+  arrange(mmapper, { map: 'RFR', os: 'nwn' })
+  const intent = { ...OVER(3), Kind: Journal.Unmap, Done: FIRST + 1, Asked: FIRST + 1, Outcome: 0 }
+  breakOff(mmapper.handle.memory, { LooseBytes: 0, IsPlain: 1, ...intent })
+  reset()
+  Object.assign(fault, { at: 1, forever: true })
+  fault.instead = () => {
+    throw new Error('injected')
+  }
+  assert.equal(mmapper.audit(), [])
+  reset()
+  assert.is(mapOf(mmapper, 3), 'UUU')
+  assert.is(mmapper.stats().leakedBytes, CHUNK)
+  checkAccounting(mmapper, 'after repair')
+  mmapper[Symbol.dispose]()
+})
+
 test('an unmap of which nothing was done, with protections that the heir cannot restore, leaves all known', () => {
   const intent = { ...OVER(3), Kind: Journal.Unmap, Outcome: 0 }
   const left = refusedAll({ map: 'RFq', os: 'nwn' }, intent, mmapper => {
