@@ -159,4 +159,34 @@ test('a decommit without guards discards what was made accessible first, and say
   mmapper[Symbol.dispose]()
 })
 
+test('what lay Quarantined between Mapped chunks stays so when a decommit is refused', () => {
+  const { mmapper, rig, calls } = watchCalls()
+  mmapper.quarantineAddressRange(at(0), 3 * PAGES)
+  mmapper.ensureMapped(at(0), PAGES)
+  mmapper.ensureMapped(at(2), PAGES)
+  rig.refuse = call => (call.startsWith('replace') ? ERRNO.EPERM : undefined)
+  const made = calls(() => thrownBy(() => mmapper.decommit(at(0), 3 * PAGES)))
+  assert.is(made[0], 'replace 0+3 -')
+  assert.is(statesOf(mmapper, 3), 'MQM')
+  assert.equal(mmapper.audit(), [])
+  rig.refuse = () => undefined
+  mmapper[Symbol.dispose]()
+})
+
+test('memory that turns out to be gone is not claimed', () => {
+  const { mmapper, calls } = watchCalls()
+  mmapper.quarantineAddressRange(at(0), 2 * PAGES)
+  mmapper.markAsMapped(at(0), 2 * CHUNK)
+  libc.munmap(at(1), CHUNK)
+  const made = calls(() => {
+    const error = thrownBy(() => mmapper.decommit(at(0), 2 * PAGES))
+    assert.is(error.code, 'ERR_MAP_STATE')
+    assert.is(error.state, 'Unmapped')
+  })
+  assert.equal(made, [])
+  assert.is(statesOf(mmapper, 2), 'MU')
+  mmapper[Symbol.dispose]()
+  assert.is(osOf(2).trim(), '')
+})
+
 test.run()

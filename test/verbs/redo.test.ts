@@ -9,7 +9,7 @@ import { ChunkStateMmapper, libcSyscalls } from '../../lib/index.js'
 import * as Journal from '../../lib/shared_state/journal.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { breakOff } from '../support/broken_off.js'
-import { CHUNK, ERRNO, faultySyscalls, PAGES, WINDOW } from '../support/os_tools.js'
+import { CHUNK, countingSyscalls, ERRNO, faultySyscalls, PAGES, WINDOW } from '../support/os_tools.js'
 import { checkAccounting } from '../support/recount.js'
 import { osPermissions } from '../support/support.js'
 import { type Look, STATES, type State } from './redo_states.js'
@@ -172,6 +172,24 @@ test('segments whose release the OS refuses to the heir are what they were, with
     assert.equal(mmapper.audit(), [])
   })
   assert.is(left, 'nw-')
+})
+
+test('a decommit that the heir has carried out leaves nothing to drop when it is mapped again', () => {
+  const { syscalls, names } = countingSyscalls()
+  const mmapper = new ChunkStateMmapper({ ...SMALL, syscalls })
+  arrange(mmapper, { map: 'DD', os: 'ww' })
+  breakOff(mmapper.handle.memory, {
+    LooseBytes: 0,
+    ...OVER(2),
+    Kind: Journal.Decommit,
+    Asked: FIRST + 2,
+    IsPlain: 1,
+  })
+  assert.equal(mmapper.audit(), [])
+  names()
+  mmapper.ensureMapped(at(0), 2 * PAGES)
+  assert.equal(names(), ['mprotect'])
+  mmapper[Symbol.dispose]()
 })
 
 test('segments whose release throws once more for the heir are leaked, and counted', () => {

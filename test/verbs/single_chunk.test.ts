@@ -11,17 +11,22 @@ import {
   type Mmapper,
   SharedHeap,
 } from '../../lib/index.js'
+import { RECOVERIES } from '../../lib/shared_state/counters.js'
+import * as Journal from '../../lib/shared_state/journal.js'
 import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { decommitChunk } from '../../lib/verbs/decommit.js'
 import { mapChunk } from '../../lib/verbs/ensure_mapped.js'
+import { breakOff } from '../support/broken_off.js'
 import {
   CHUNK,
   countingSyscalls,
   LOG_GRANULARITY,
   PAGES,
   PAGES_PER_OS_PAGE,
+  thrownBy,
   WINDOW,
+  wrapSyscalls,
 } from '../support/os_tools.js'
 
 const FIRST = WINDOW / CHUNK
@@ -216,5 +221,81 @@ test('a lent chunk is reached only by a thread that holds the buffer, a soft one
   other[Symbol.dispose]()
   mmapper[Symbol.dispose]()
 })
+
+/** A mapper of which two chunks are Mapped and two Quarantined, and what is done within its next calls. */
+function makeNested() {
+  let within: (() => void) | undefined
+  const syscalls = wrapSyscalls((name, _, real) => {
+    if (name !== 'sysconf') within?.()
+    return real()
+  })
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  mmapper.quarantineAddressRange(WINDOW, 4 * PAGES)
+  mmapper.ensureMapped(WINDOW, 2 * PAGES)
+  return {
+    mmapper,
+    during(act: () => void, then: () => void): void {
+      within = then
+      act()
+      within = undefined
+    },
+  }
+}
+
+const SHORT_CUTS: readonly [string, (mmapper: ChunkStateMmapper) => void][] = [
+  ['mapChunk', mmapper => assert.ok(mapChunk(contextOf(mmapper), FIRST + 2, {}))],
+  ['decommitChunk', mmapper => assert.ok(decommitChunk(contextOf(mmapper), FIRST))],
+]
+
+for (const [name, cut] of SHORT_CUTS) {
+  test(`${name} holds the lock while the OS is asked, and no longer`, () => {
+    const { mmapper, during } = makeNested()
+    const { layout, presence } = contextOf(mmapper)
+    let calls = 0
+    during(
+      () => cut(mmapper),
+      () => {
+        calls++
+        assert.is.not(layout.words[Word.Lock], 0)
+        assert.is(presence[0], 1)
+      },
+    )
+    assert.is(calls, 1)
+    assert.is(layout.words[Word.Lock], 0)
+    assert.is(presence[0], 0)
+    mmapper[Symbol.dispose]()
+  })
+
+  test(`${name} repairs first what a dead thread has left`, () => {
+    const { mmapper } = makeNested()
+    const chunks = { Start: FIRST + 1, Limit: FIRST + 2, Done: FIRST + 1, Asked: FIRST + 1 }
+    breakOff(mmapper.handle.memory, { ...chunks, Kind: Journal.Decommit, LooseBytes: 0, IsPlain: 1 })
+    const { layout } = contextOf(mmapper)
+    cut(mmapper)
+    assert.is(layout.counters[RECOVERIES], 1)
+    assert.is(layout.words[Word.Lock], 0)
+    assert.equal(mmapper.audit(), [])
+    mmapper[Symbol.dispose]()
+  })
+
+  test(`${name} is over when calls of one chunk are tried within it: they are told, and change nothing`, () => {
+    const { mmapper, during } = makeNested()
+    const tried: (() => void)[] = [
+      () => mmapper.ensureMapped(at(3), PAGES),
+      () => mmapper.decommit(at(1), PAGES),
+      () => mmapper.unmap(at(1), PAGES),
+    ]
+    during(
+      () => cut(mmapper),
+      () => {
+        for (const act of tried) assert.is(thrownBy(act).code, 'ERR_MMAPPER_REENTRANT')
+      },
+    )
+    assert.is(mmapper.stateAt(at(1)), 'Mapped')
+    assert.is(mmapper.stateAt(at(3)), 'Quarantined')
+    assert.equal(mmapper.audit(), [])
+    mmapper[Symbol.dispose]()
+  })
+}
 
 test.run()
