@@ -103,9 +103,9 @@ test('begin writes down what is meant, and that nothing is done or asked', () =>
   const { journal } = context.layout
   transition(context, () => {
     begin(context, Journal.Quarantine, { start: 5, limit: 9 }, 3, 17)
-    const fields = ['Kind', 'Start', 'Limit', 'Done', 'Asked', 'Protection', 'Attributes'] as const
+    const { Kind, Start, Limit, Done, Asked, Protection, Attributes } = Journal
     assert.equal(
-      fields.map(field => journal[Journal[field]]),
+      [Kind, Start, Limit, Done, Asked, Protection, Attributes].map(field => journal[field]),
       [Journal.Quarantine, 5, 9, 5, 5, 3, 17],
     )
     begin(context, Journal.Mark, { start: 1, limit: 2 })
