@@ -76,4 +76,58 @@ test('segments of unknown protection are looked up before they are made inaccess
   mmapper[Symbol.dispose]()
 })
 
+test('adjacent own chunks are one segment whatever their states, and gaps and foreign chunks are none', () => {
+  const { mmapper, calls } = watchCalls()
+  mmapper.quarantineAddressRange(at(0), 3 * PAGES)
+  mmapper.ensureMapped(at(1), PAGES)
+  mmapper.markAsMapped(at(4), CHUNK)
+  assert.equal(
+    calls(() => mmapper.unmap(at(0), 6 * PAGES)),
+    ['munmap 0+3'],
+  )
+  assert.equal([...mmapper.runs()], [])
+  assert.equal(
+    calls(() => mmapper.unmap(at(0), 6 * PAGES)),
+    [],
+  )
+  mmapper[Symbol.dispose]()
+})
+
+test('foreign chunks are forgotten when all else is gone, and kept when something was refused', () => {
+  const { mmapper, refuse } = watchCalls()
+  mmapper.ensureMapped(at(0), PAGES)
+  mmapper.markAsMapped(at(1), CHUNK)
+  mmapper.ensureMapped(at(2), PAGES)
+  refuse('munmap 2+1')
+  assert.is(thrownBy(() => mmapper.unmap(at(0), 3 * PAGES)).syscall, 'munmap')
+  assert.is(statesOf(mmapper, 3), 'UMM')
+  assert.is(mmapper.stats().foreignBytes, CHUNK)
+  refuse()
+  mmapper.unmap(at(0), 3 * PAGES)
+  assert.is(statesOf(mmapper, 3), 'UUU')
+  mmapper[Symbol.dispose]()
+})
+
+test('pages of an engine’s buffer are restored without being split, and a refusal leaves them', () => {
+  const { mmapper, rig, calls, refuse } = watchCalls({})
+  const heap = mmapper.reserveSharedHeap(3 * CHUNK)
+  rig.base = heap.start
+  heap.commit(0, CHUNK)
+  assert.equal(
+    calls(() => mmapper.unmap(heap.start + CHUNK, PAGES)),
+    ['restore 1+1 rw'],
+  )
+  refuse('restore 2+1 rw')
+  const made = calls(() => {
+    const error = thrownBy(() => mmapper.unmap(heap.start, 3 * PAGES))
+    assert.is(error.syscall, 'mmap')
+    assert.equal(error.partial, { start: heap.start, bytes: CHUNK })
+  })
+  assert.equal(made.slice(0, 2), ['restore 0+1 rw', 'restore 2+1 rw'])
+  assert.is(mmapper.stateAt(heap.start + 2 * CHUNK), 'Quarantined')
+  assert.equal(mmapper.audit(), [])
+  refuse()
+  mmapper[Symbol.dispose]()
+})
+
 test.run()
