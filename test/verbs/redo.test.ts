@@ -9,7 +9,15 @@ import { ChunkStateMmapper, libcSyscalls } from '../../lib/index.js'
 import * as Journal from '../../lib/shared_state/journal.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { breakOff } from '../support/broken_off.js'
-import { CHUNK, countingSyscalls, ERRNO, faultySyscalls, PAGES, WINDOW } from '../support/os_tools.js'
+import {
+  CHUNK,
+  countingSyscalls,
+  ERRNO,
+  faultySyscalls,
+  PAGES,
+  WINDOW,
+  wrapSyscalls,
+} from '../support/os_tools.js'
 import { checkAccounting } from '../support/recount.js'
 import { osPermissions } from '../support/support.js'
 import { type Look, STATES, type State } from './redo_states.js'
@@ -189,6 +197,30 @@ test('a decommit that the heir has carried out leaves nothing to drop when it is
   names()
   mmapper.ensureMapped(at(0), 2 * PAGES)
   assert.equal(names(), ['mprotect'])
+  mmapper[Symbol.dispose]()
+})
+
+test('a segment that the heir cannot release is Mapped and Quarantined as it was', () => {
+  const intent = { ...OVER(4), Kind: Journal.Unmap, Done: FIRST + 1, Asked: FIRST + 1, Outcome: 0 }
+  const left = refusedAll({ map: 'RFRq', os: 'nwnn' }, intent, mmapper => {
+    assert.is(mapOf(mmapper, 4), 'UUMQ')
+  })
+  assert.is(left, 'nw--')
+})
+
+test('an heir says after each segment that it is gone: whoever inherits from it does not release it again', () => {
+  const done: unknown[] = []
+  const syscalls = wrapSyscalls((name, _, real) => {
+    if (name === 'munmap') done.push(contextOf(mmapper).layout.journal[Journal.Done]! - FIRST)
+    return real()
+  })
+  const mmapper = new ChunkStateMmapper({ ...SMALL, syscalls })
+  arrange(mmapper, { map: 'RFRFR', os: '-wnwn' })
+  const intent = { ...OVER(5), Kind: Journal.Unmap, Done: FIRST + 1, Asked: FIRST + 1, Outcome: 0 }
+  breakOff(mmapper.handle.memory, { LooseBytes: 0, IsPlain: 1, ...intent })
+  assert.equal(mmapper.audit(), [])
+  assert.equal(done, [1, 3])
+  assert.is(mapOf(mmapper, 5), 'UUUUU')
   mmapper[Symbol.dispose]()
 })
 

@@ -83,6 +83,11 @@ const CASES: readonly Case[] = [
     entries: four(retire(mappedSoft)),
     intent: { Kind: Journal.Unmap, Asked: 4, Outcome: -12 },
   },
+  {
+    name: 'an unmap of which one segment was done',
+    entries: [retire(mapped), 0, retire(mapped), retire(guarded)],
+    intent: { Kind: Journal.Unmap, Done: 1, Asked: 1, Outcome: 0 },
+  },
   { name: 'a protect, asked', entries: four(mapped), intent: { ...PROTECT, Outcome: UNKNOWN } },
   { name: 'a protect, refused', entries: four(mapped), intent: { ...PROTECT, Outcome: -12 } },
 ]

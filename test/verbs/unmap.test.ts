@@ -2,6 +2,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { libcSyscalls, MmapProtection } from '../../lib/index.js'
+import { withFs } from '../support/fake_fs.js'
 import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { at, osOf, statesOf, watchCalls } from '../support/watched_calls.js'
 
@@ -127,6 +128,22 @@ test('pages of an engine’s buffer are restored without being split, and a refu
   assert.is(mmapper.stateAt(heap.start + 2 * CHUNK), 'Quarantined')
   assert.equal(mmapper.audit(), [])
   refuse()
+  mmapper[Symbol.dispose]()
+})
+
+test('a lone segment whose release is refused stays known, even where the OS tells nothing of its mappings', () => {
+  const { mmapper, rig, calls } = watchCalls()
+  mmapper.ensureMapped(at(0), PAGES)
+  rig.refuse = call => (/munmap|replace/.test(call) ? ERRNO.EPERM : undefined)
+  const readSync = (): number => {
+    throw Object.assign(new Error('no'), { code: 'EIO' })
+  }
+  withFs({ readSync }, () => {
+    thrownBy(() => mmapper.unmap(at(0), PAGES))
+    const made = calls(() => thrownBy(() => mmapper.decommit(at(0), PAGES)))
+    assert.equal(made, ['replace 0+1 -', 'mprotect 0+1 rw'])
+  })
+  rig.refuse = () => undefined
   mmapper[Symbol.dispose]()
 })
 
