@@ -98,6 +98,46 @@ test('what throws before anything began leaves lock and presence free', () => {
   mmapper[Symbol.dispose]()
 })
 
+test('what throws after it began is repaired before the lock is free', () => {
+  const { mmapper, context, isIdle } = make()
+  mmapper.ensureMapped(at(0), PAGES)
+  const range = { start: WINDOW / CHUNK, limit: WINDOW / CHUNK + 1 }
+  assert.throws(
+    () =>
+      transition(context, () => {
+        begin(context, Journal.Decommit, range)
+        throw new Error('planned')
+      }),
+    /planned/,
+  )
+  isIdle()
+  assert.is(mmapper.stateAt(at(0)), 'Mapped')
+  mmapper[Symbol.dispose]()
+})
+
+test('what was left is repaired before a call begins; a repair that throws leaves the lock free and is tried again', () => {
+  for (const isOrphaned of [true, false]) {
+    const { mmapper, context, isIdle } = make()
+    const { repair, layout } = context
+    const chunk = WINDOW / CHUNK
+    const intent = { Kind: Journal.Decommit, Start: chunk, Limit: chunk + 1, Done: chunk, Asked: chunk }
+    const { words } = breakOff(mmapper.handle.memory, { ...intent, LooseBytes: 0 })
+    if (!isOrphaned) words[Word.Lock] = 0
+    Object.assign(context, {
+      repair() {
+        throw new RangeError('the end of the stack')
+      },
+    })
+    assert.throws(() => transition(context, () => {}), /end of the stack/)
+    assert.is(words[Word.Lock], 0)
+    assert.is(context.presence[0], 0)
+    Object.assign(context, { repair })
+    transition(context, () => assert.is(layout.journal[Journal.Kind], Journal.None))
+    isIdle()
+    mmapper[Symbol.dispose]()
+  }
+})
+
 test('begin writes down what is meant, and that nothing is done or asked', () => {
   const { mmapper, context } = make()
   const { journal } = context.layout

@@ -85,6 +85,7 @@ test('names are given to new memory, and again where a reservation gets another 
   const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
   const annotation = MmapAnnotation.misc('a')
   mmapper.quarantineAddressRange(at(0), 2 * PAGES, { annotation })
+  mmapper.quarantineAddressRange(at(6), PAGES, huge)
   mmapper.ensureMapped(at(0), 4 * PAGES, { annotation })
   mmapper.ensureMapped(at(4), PAGES)
   mmapper.decommit(at(0), 2 * PAGES)
@@ -98,7 +99,7 @@ test('names are given to new memory, and again where a reservation gets another 
   ])
   assert.equal(
     [...mmapper.runs()].map(run => run.annotation),
-    [b, a, undefined],
+    [b, a, undefined, undefined],
   )
   mmapper[Symbol.dispose]()
 })

@@ -103,6 +103,7 @@ const QUARANTINING = table('quarantine', { Kind: Journal.Quarantine, Attributes:
   ['all done', { Done: 3, Outcome: DONE, ...INJECTED }, 'UMU nwn', 'QMQ nwn'],
   ['half published', { Done: 3, Outcome: DONE, ...PLAIN }, 'QMU nwn', 'QMQ nwn'],
   ['half rolled back', { Done: 1, Outcome: REFUSED, ...PLAIN }, 'UMU nwn', 'UMU -wn'],
+  ['kept by an earlier heir', { Done: 1, Outcome: REFUSED, ...PLAIN }, 'QMU nwn', 'QMU nwn'],
 ])
 
 const DECOMMITTING = table('decommit', { Kind: Journal.Decommit }, [

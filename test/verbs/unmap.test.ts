@@ -142,8 +142,29 @@ test('a lone segment whose release is refused stays known, even where the OS tel
     thrownBy(() => mmapper.unmap(at(0), PAGES))
     const made = calls(() => thrownBy(() => mmapper.decommit(at(0), PAGES)))
     assert.equal(made, ['replace 0+1 -', 'mprotect 0+1 rw'])
+    assert.equal(
+      calls(() => thrownBy(() => mmapper.decommit(at(0), PAGES))),
+      made,
+    )
   })
   rig.refuse = () => undefined
+  mmapper[Symbol.dispose]()
+})
+
+test('a protection that cannot be known is not set when an unmap is undone', () => {
+  const { mmapper, calls, refuse } = watchCalls()
+  mmapper.quarantineAddressRange(at(0), PAGES)
+  mmapper.markAsMapped(at(0), CHUNK)
+  mmapper.ensureMapped(at(2), PAGES)
+  refuse('munmap 0+1')
+  const readSync = (): number => {
+    throw Object.assign(new Error('no'), { code: 'EIO' })
+  }
+  withFs({ readSync }, () => {
+    const made = calls(() => thrownBy(() => mmapper.unmap(at(0), 3 * PAGES)))
+    assert.equal(made, ['mprotect 0+1 -', 'mprotect 2+1 -', 'munmap 0+1', 'mprotect 2+1 rw'])
+  })
+  refuse()
   mmapper[Symbol.dispose]()
 })
 

@@ -1,0 +1,83 @@
+/** Pages of an engine's buffer are for threads that hold it. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ChunkStateMmapper, SharedHeap } from '../../lib/index.js'
+import * as Word from '../../lib/shared_state/word.js'
+import { contextOf } from '../../lib/transition/context.js'
+import { isReachable, settleHeaps } from '../../lib/transition/lent_ranges.js'
+import { breakOff, DEAD_SLOT } from '../support/broken_off.js'
+import { CHUNK, PAGES, thrownBy } from '../support/os_tools.js'
+
+function make() {
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const other = ChunkStateMmapper.attach(mmapper.handle)
+  const first = mmapper.reserveSharedHeap(2 * CHUNK)
+  const second = mmapper.reserveSharedHeap(2 * CHUNK)
+  const end = (): void => {
+    other[Symbol.dispose]()
+    mmapper[Symbol.dispose]()
+  }
+  return { mmapper, other, first, second, end }
+}
+
+test('whoever does not hold the buffer is refused at each of its chunks, by name; the holder is not', () => {
+  const { mmapper, other, first, second, end } = make()
+  for (const heap of [first, second]) {
+    for (const start of [heap.start, heap.start + CHUNK]) {
+      for (const act of [
+        (mapper: ChunkStateMmapper) => mapper.ensureMapped(start, PAGES),
+        (mapper: ChunkStateMmapper) => mapper.protect(start, PAGES, 'Read'),
+        (mapper: ChunkStateMmapper) => mapper.decommit(start, PAGES),
+        (mapper: ChunkStateMmapper) => mapper.unmap(start, PAGES),
+      ]) {
+        const error = thrownBy(() => act(other))
+        assert.is(error.code, 'ERR_MAP_STATE')
+        assert.is(error.state, 'Quarantined')
+        assert.is(error.start, heap.start)
+        assert.is(error.bytes, 2 * CHUNK)
+        if (start === heap.start) act(mmapper)
+      }
+    }
+  }
+  assert.equal(mmapper.audit(), [])
+  end()
+})
+
+test('who attaches to one heap reaches that one only, and memory beside heaps is anybody’s', () => {
+  const { other, first, second, end } = make()
+  const attached = SharedHeap.attach(other, second.handle)
+  other.ensureMapped(second.start, 2 * PAGES)
+  assert.is(thrownBy(() => other.ensureMapped(first.start, PAGES)).code, 'ERR_MAP_STATE')
+  const own = other.quarantineAddressRangeAnywhere(PAGES)
+  other.ensureMapped(own, PAGES)
+  other.unmap(own, PAGES)
+  const context = contextOf(other)
+  const lent = (start: number): [{ start: number; limit: number }, number] => {
+    const chunk = start / CHUNK
+    return [{ start: chunk, limit: chunk + 1 }, context.map.entryAt(chunk)]
+  }
+  assert.ok(isReachable(context, ...lent(second.start)))
+  assert.not.ok(isReachable(context, ...lent(first.start)))
+  assert.ok(isReachable(context, lent(first.start)[0], 0), 'what is not lent')
+  attached[Symbol.dispose]()
+  end()
+})
+
+test('a heap that nobody alive holds is forgotten when it is in the way', () => {
+  const { mmapper, other, first, end } = make()
+  const { heaps, map, layout } = contextOf(mmapper)
+  const chunk = first.start / CHUNK + 2 ** 16
+  const range = { start: chunk, limit: chunk + 2 }
+  breakOff(mmapper.handle.memory, {})
+  layout.words[Word.Lock] = 0
+  const taken = { start: chunk * CHUNK, bytes: 2 * CHUNK }
+  const heap = heaps.add(DEAD_SLOT, range, { protection: 2, attributes: 0, taken })
+  map.prepareStates(range)
+  settleHeaps(contextOf(other), 'map', range)
+  assert.not.ok(heaps.isUsed(heap))
+  assert.is(layout.threadIds[DEAD_SLOT], 0)
+  assert.ok(heaps.isUsed(0) && heaps.isUsed(1))
+  end()
+})
+
+test.run()

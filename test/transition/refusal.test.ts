@@ -1,0 +1,95 @@
+/** Why calls are refused: the limit of what is mapped, and views of other threads. */
+import { test } from 'uvu'
+import * as assert from 'uvu/assert'
+import { ChunkStateMmapper, libcSyscalls } from '../../lib/index.js'
+import * as Word from '../../lib/shared_state/word.js'
+import { contextOf } from '../../lib/transition/context.js'
+import { breakOff, DEAD_SLOT } from '../support/broken_off.js'
+import { CHUNK, countingSyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { at, statesOf } from '../support/watched_calls.js'
+
+const libc = libcSyscalls()
+
+test.before.each(() => {
+  libc.munmap(WINDOW, 16 * CHUNK)
+})
+
+test('maxMappedBytes is reached to the last byte, by one chunk and by several, and says what was wanted', () => {
+  const { syscalls, names } = countingSyscalls()
+  const mmapper = new ChunkStateMmapper({
+    logGranularity: 16,
+    logMappableBytes: 42,
+    maxMappedBytes: 3 * CHUNK,
+    syscalls,
+  })
+  mmapper.quarantineAddressRange(at(0), 4 * PAGES)
+  mmapper.ensureMapped(at(0), 2 * PAGES)
+  mmapper.ensureMapped(at(2), PAGES)
+  mmapper.decommit(at(1), 2 * PAGES)
+  mmapper.ensureMapped(at(1), 2 * PAGES)
+  names()
+  for (const [start, pages, wanted, syscall] of [
+    [at(3), PAGES, '256 KiB', 'mprotect'],
+    [at(3), 2 * PAGES, '320 KiB', 'mprotect'],
+    [at(5), PAGES, '256 KiB', 'mmap'],
+    [at(0), 8 * PAGES, '512 KiB', 'mprotect'],
+  ] as const) {
+    const error = thrownBy(() => mmapper.ensureMapped(start, pages))
+    assert.is(error.code, 'ENOMEM')
+    assert.is(error.reason, 'mapper-limit')
+    assert.is(error.syscall, syscall)
+    assert.match(error.message, `${wanted} would be mapped in all, and maxMappedBytes is 192 KiB`)
+  }
+  mmapper.ensureMapped(at(0), 3 * PAGES)
+  assert.equal(names(), [])
+  assert.is(statesOf(mmapper, 8), 'MMMQUUUU')
+  mmapper[Symbol.dispose]()
+})
+
+test('a view of another attachment is in the way of what would take its memory, and nothing else is', () => {
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+  const other = ChunkStateMmapper.attach(mmapper.handle)
+  mmapper.ensureMapped(at(0), 4 * PAGES)
+  const view = other.view(at(1) + 4096, 8192)
+  for (const act of [
+    () => mmapper.decommit(at(1), PAGES),
+    () => mmapper.decommit(at(0), 4 * PAGES),
+    () => mmapper.unmap(at(1), PAGES),
+    () => mmapper.protect(at(1) + 8192, 1, 'NoAccess'),
+  ]) {
+    const error = thrownBy(act)
+    assert.is(error.code, 'ERR_VIEW_IN_USE')
+    assert.equal(error.views, [{ start: at(1) + 4096, bytes: 8192, thread: 'this thread' }])
+  }
+  assert.is(statesOf(mmapper, 4), 'MMMM')
+  mmapper.protect(at(1), 1, 'NoAccess')
+  mmapper.protect(at(1) + 3 * 4096, 1, 'NoAccess')
+  mmapper.protect(at(1), PAGES, 'Read')
+  mmapper.decommit(at(0), PAGES)
+  mmapper.unmap(at(2), 2 * PAGES)
+  other.releaseView(view)
+  mmapper.decommit(at(1), PAGES)
+  assert.is(statesOf(mmapper, 4), 'QQUU')
+  other[Symbol.dispose]()
+  mmapper[Symbol.dispose]()
+})
+
+test('a view of a thread that died is in nobody’s way', () => {
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+  const other = ChunkStateMmapper.attach(mmapper.handle)
+  mmapper.ensureMapped(at(0), 4 * PAGES)
+  const { views, layout } = contextOf(mmapper)
+  const alive = other.view(at(2), CHUNK)
+  breakOff(mmapper.handle.memory, {})
+  layout.words[Word.Lock] = 0
+  views.add(DEAD_SLOT, { start: at(1), bytes: CHUNK })
+  assert.is(thrownBy(() => mmapper.decommit(at(1), 2 * PAGES)).code, 'ERR_VIEW_IN_USE')
+  mmapper.decommit(at(1), PAGES)
+  assert.is(layout.threadIds[DEAD_SLOT], 0)
+  assert.is(statesOf(mmapper, 4), 'MQMM')
+  other.releaseView(alive)
+  other[Symbol.dispose]()
+  mmapper[Symbol.dispose]()
+})
+
+test.run()
