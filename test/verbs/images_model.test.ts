@@ -6,9 +6,17 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ChunkStateMmapper, MemoryImage, MmapProtection, type SharedHeap } from '../../lib/index.js'
+import {
+  ChunkStateMmapper,
+  libcSyscalls,
+  MemoryImage,
+  MmapError,
+  MmapProtection,
+  type SharedHeap,
+} from '../../lib/index.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { changedRanges } from '../../lib/verbs/changed_ranges.js'
+import { discard } from '../../lib/verbs/discard.js'
 import {
   contentOf,
   firstDifference,
@@ -92,6 +100,8 @@ class World {
     this.tools.reset()
     this.heap?.[Symbol.dispose]()
     this.mmapper[Symbol.dispose]()
+    // What an injected call has leaked.
+    libcSyscalls().munmap(WINDOW, BYTES)
   }
 
   prot(): MmapProtection {
@@ -118,6 +128,7 @@ interface Step {
   readonly what: string
   call(): void
   after(model: Model): void
+  succeeded?(): void
 }
 
 function fresh(model: Model, firstChunk: number, limitChunk: number, prot: MmapProtection): void {
@@ -130,10 +141,14 @@ const STEPS: readonly ((world: World) => Step | undefined)[] = [
   world => {
     const [first, limit] = world.chunks()
     const protection = world.prot()
+    const hugePage = world.pick(2) === 0 ? 'No' : 'TransparentHugePages'
     return {
-      what: `map chunks ${first} to ${limit}, ${protection}`,
+      what: `map chunks ${first} to ${limit}, ${protection}, huge pages: ${hugePage}`,
       call: () =>
-        world.mmapper.ensureMapped(world.at(first * PAGES), (limit - first) * PAGES, { protection }),
+        world.mmapper.ensureMapped(world.at(first * PAGES), (limit - first) * PAGES, {
+          protection,
+          hugePage,
+        }),
       after: model => fresh(model, first, limit, protection),
     }
   },
@@ -180,7 +195,51 @@ const STEPS: readonly ((world: World) => Step | undefined)[] = [
   resetStep,
   resetStep,
   snapshotStep,
+  discardStep,
+  adviseStep,
 ]
+
+/** What was loaded comes back, by the OS alone. */
+function discardStep(world: World): Step | undefined {
+  const [first, limit] = world.pages()
+  const pages = world.model.slice(first, limit)
+  if (pages.includes(undefined)) return undefined
+  return {
+    what: `discard pages ${first} to ${limit}`,
+    call: () => discard(contextOf(world.mmapper), world.at(first), (limit - first) * PAGE),
+    after: model => {
+      for (const page of model.slice(first, limit)) page!.content = page!.base?.content ?? ZEROS
+    },
+  }
+}
+
+const HARMLESS = [
+  'Cold',
+  'PageOut',
+  'HugePage',
+  'NoHugePage',
+  'Collapse',
+  'PopulateRead',
+  'PopulateWrite',
+] as const
+
+/** Advice that changes no byte; the OS may refuse it for these pages. */
+function adviseStep(world: World): Step | undefined {
+  const [first, limit] = world.pages()
+  if (world.model.slice(first, limit).includes(undefined)) return undefined
+  const advice = HARMLESS[world.pick(HARMLESS.length)]!
+  return {
+    what: `advise ${advice} for pages ${first} to ${limit}`,
+    call: () => {
+      try {
+        world.mmapper.advise(world.at(first), limit - first, advice)
+      } catch (error) {
+        if (!(error instanceof MmapError)) throw error
+      }
+    },
+    after: () => {},
+  }
+}
 
 function loadStep(world: World): Step {
   const [first, limit] = world.pages()
@@ -235,9 +294,11 @@ function resetStep(world: World): Step {
     what: `reset pages ${first} to ${limit}, keeping ${keepResidentBytes}, elsewhere ${elsewhere}`,
     call: () =>
       resetRange(world.mmapper, world.at(first), (limit - first) * PAGE, { keepResidentBytes, elsewhere }),
-    after: model => {
+    succeeded: () => {
       const range = { start: world.at(first), bytes: (limit - first) * PAGE }
       assert.equal(changedRanges(contextOf(world.mmapper), range), [], 'what was reset has not changed')
+    },
+    after: model => {
       for (const page of model.slice(first, limit)) {
         if (page === undefined) continue
         page.content = page.base?.content ?? ZEROS
@@ -306,13 +367,44 @@ function clone(model: Model): Model {
   return model.map(page => page && { ...page })
 }
 
+class Injected extends Error {}
+
+/** What was broken off by a call that threw has left every page as it was before or as it was to be. */
+function checkBrokenOff(world: World, step: Step): void {
+  const { mmapper, model, heap } = world
+  assert.equal(mmapper.audit(), [])
+  const after = clone(model)
+  step.after(after)
+  for (let page = 0; page < ALL_PAGES; page++) {
+    if (mmapper.stateAt(world.at(page)) !== 'Mapped') continue
+    const allowed = [model[page], after[page], ...(heap === undefined ? [] : [undefined])].map(
+      page => page?.content ?? ZEROS,
+    )
+    const [piece] = osPermissions(world.at(page), PAGE)
+    if (piece!.permissions.startsWith('-')) continue
+    const content = contentOf(mmapper, world.at(page), PAGE)
+    assert.ok(
+      allowed.some(one => firstDifference(one, content) < 0),
+      `page ${page} holds neither`,
+    )
+  }
+}
+
 /** Makes a step, of which a call may be refused; what was refused without `partial` has changed nothing. */
-function make(world: World, step: Step): 'done' | 'refused' | 'partial' {
+function make(world: World, step: Step): 'done' | 'refused' | 'partial' | 'broken off' {
   const { fault } = world.tools
   const isFaulty = world.pick(4) === 0
   world.tools.reset()
   if (isFaulty) fault.at = 1 + world.pick(6)
-  if (isFaulty) fault.forever = world.pick(4) === 0
+  const isThrown = isFaulty && !step.what.startsWith('take') && world.pick(4) === 0
+  if (isFaulty && !isThrown) fault.forever = world.pick(4) === 0
+  if (isThrown) {
+    const when = world.pick(2)
+    fault.instead = (_name, _args, real) => {
+      if (when === 0) real()
+      throw new Injected('injected')
+    }
+  }
   const before = clone(world.model)
   let error: (Error & { partial?: unknown; code?: string }) | undefined
   try {
@@ -321,8 +413,14 @@ function make(world: World, step: Step): 'done' | 'refused' | 'partial' {
     error = thrown as Error
   }
   world.tools.reset()
-  if (error === undefined) step.after(world.model)
-  else {
+  if (error instanceof Injected) {
+    checkBrokenOff(world, step)
+    return 'broken off'
+  }
+  if (error === undefined) {
+    step.succeeded?.()
+    step.after(world.model)
+  } else {
     assert.ok(isFaulty, error.stack ?? error.message)
     world.model = before
   }
@@ -333,7 +431,7 @@ function make(world: World, step: Step): 'done' | 'refused' | 'partial' {
 for (const kind of ['reserved', 'heap'] as const) {
   test(`random calls over ${kind} memory leave what the model says (seed ${SEED})`, () => {
     const world = new World(kind, SEED)
-    const outcomes = { done: 0, refused: 0, partial: 0 }
+    const outcomes = { done: 0, refused: 0, partial: 0, 'broken off': 0 }
     let last = ''
     try {
       for (let op = 0; op < OPS; op++) {
@@ -343,7 +441,7 @@ for (const kind of ['reserved', 'heap'] as const) {
         if (process.env.MMAPPER_MODEL_TRACE !== undefined) console.log(last)
         const outcome = make(world, step)
         outcomes[outcome]++
-        if (outcome === 'partial') {
+        if (outcome === 'partial' || outcome === 'broken off') {
           assert.equal(world.mmapper.audit(), [])
           world.end()
           world.begin()
