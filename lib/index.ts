@@ -2,15 +2,24 @@ export { MmapAnnotation } from './base/annotation.js'
 export type { LiveView, MmapErrorReason, MmapperErrorCode } from './base/errors.js'
 export { MapStateError, MmapError, MmapperError, ViewInUseError } from './base/errors.js'
 export type { MmapperHandle, SharedHeapHandle } from './base/handle.js'
-export type { AlignedMapOptions, MapOptions, ReserveOptions, SharedHeapOptions } from './base/options.js'
+export type {
+  AdoptOptions,
+  AlignedMapOptions,
+  MapOptions,
+  ReserveOptions,
+  SharedHeapOptions,
+} from './base/options.js'
 export { HugePageSupport, MapState, MemoryAdvice, MmapProtection } from './base/policy.js'
 export { type Address, BYTES_IN_PAGE, type ByteRange } from './base/range.js'
+export { AdoptedMemory, type GuestSnapshotOptions } from './managed/adopted_memory.js'
+export type { GuestGlobals } from './managed/guest_globals.js'
 export type { ImageBytes, OpenImageOptions } from './managed/image_source.js'
 export type { LoadOptions, ManagedMemory, ResetOptions } from './managed/managed_memory.js'
 export { MemoryImage, type MemoryImageHandle } from './managed/memory_image.js'
 export { Reservation } from './managed/reservation.js'
 export { SharedHeap } from './managed/shared_heap.js'
 export type { ViewOf, ViewType } from './managed/typed_views.js'
+export type { WasmGlobal, WasmMemory } from './managed/wasm.js'
 export { ChunkStateMmapper, createMmapper } from './mapper/chunk_state_mmapper.js'
 export type {
   Discrepancy,

@@ -261,10 +261,10 @@ export function illegalConstructor(name: string, makers: string): TypeError {
 
 /** @internal */
 export function disposedError(
-  what: 'mapper' | 'shared heap' | 'reservation' | 'memory image' = 'mapper',
+  what: 'mapper' | 'shared heap' | 'reservation' | 'adopted memory' | 'memory image' = 'mapper',
 ): MmapperError {
   return new MmapperError(
     'ERR_MMAPPER_DISPOSED',
-    `Cannot use a ${what} after it was disposed. Make a new one`,
+    `Cannot use ${what === 'adopted memory' ? 'an' : 'a'} ${what} after it was disposed. Make a new one`,
   )
 }

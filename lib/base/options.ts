@@ -41,6 +41,12 @@ export interface SharedHeapOptions extends MapOptions {
   readonly guard?: boolean | undefined
 }
 
+export interface AdoptOptions {
+  /** Names the pages in `/proc/self/maps`, where the kernel can. */
+  readonly annotation?: MmapAnnotation | undefined
+}
+
+const ADOPT_KEYS = ['annotation'] as const
 const MAP_KEYS = ['hugePage', 'protection', 'annotation'] as const
 const ALIGNED_KEYS = [...MAP_KEYS, 'align'] as const
 const RESERVE_KEYS = [...ALIGNED_KEYS, 'at'] as const
@@ -126,6 +132,13 @@ export function checkReserveOptions(options: ReserveOptions | undefined): Reserv
   const copy = copyOf(checkKeys(options, RESERVE_KEYS))
   const { align, at } = options
   return { ...copy, align, at }
+}
+
+/** @internal A checked copy. */
+export function checkAdoptOptions(options: AdoptOptions | undefined): AdoptOptions {
+  if (options === undefined) return NO_OPTIONS
+  const { annotation } = copyOf(checkKeys(options, ADOPT_KEYS))
+  return { annotation }
 }
 
 /** @internal A checked copy. */

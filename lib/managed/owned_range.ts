@@ -5,8 +5,8 @@
  * `commit` and `decommit` of one chunk are the path of a heap that grows chunk by chunk: they make no closure and no
  * object but the range.
  */
-import { disposedError, outOfRange } from '../base/errors.js'
-import { checkInteger, checkKeys, checkMapOptions, checkMember, type MapOptions } from '../base/options.js'
+import { disposedError } from '../base/errors.js'
+import { checkMapOptions, checkMember, type MapOptions } from '../base/options.js'
 import { MapState, MemoryAdvice, MmapProtection } from '../base/policy.js'
 import { type ByteRange, type ChunkRange, formatAddress, formatBytes } from '../base/range.js'
 import type { Context } from '../transition/context.js'
@@ -21,6 +21,7 @@ import { protect } from '../verbs/protect.js'
 import { reset } from '../verbs/reset.js'
 import { residentBytes } from '../verbs/resident.js'
 import { view } from '../verbs/view.js'
+import { checkImageOffset, checkLoadOptions, checkResetOptions } from './image_options.js'
 import type { LoadOptions, ManagedMemory, ResetOptions } from './managed_memory.js'
 import { fileOf, type MemoryImage } from './memory_image.js'
 import { checkElements, checkOffset, checkRange, checkSize, checkWhole, type Extent } from './offsets.js'
@@ -47,23 +48,6 @@ export const END = Symbol('end')
 export const BACKING = Symbol('backing')
 /** @internal */
 export const GONE = Symbol('gone')
-
-const LOAD_KEYS = ['offset', 'imageOffset', 'bytes', 'protection'] as const
-const RESET_KEYS = ['keepResident'] as const
-
-function checkLoadOptions(options: LoadOptions = {}): LoadOptions {
-  const { offset, imageOffset, bytes, protection } = checkKeys(options, LOAD_KEYS)
-  if (protection !== undefined) checkMember('options.protection', protection, MmapProtection)
-  return { offset, imageOffset, bytes, protection }
-}
-
-function checkResetOptions(options: ResetOptions = {}): ResetOptions {
-  const { keepResident } = checkKeys(options, RESET_KEYS)
-  if (keepResident !== undefined) {
-    checkInteger('options.keepResident', keepResident, 0, Number.MAX_SAFE_INTEGER)
-  }
-  return { keepResident }
-}
 
 /** @internal How errors and people call it. */
 export interface Kind {
@@ -172,12 +156,8 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
     const { offset = 0, imageOffset = 0, bytes, protection } = checkLoadOptions(options)
     const { bytesInOsPage } = this.#live().geometry
     const file = fileOf(image, 'load')
-    checkInteger('options.imageOffset', imageOffset, 0, file.bytes - 1)
-    if (imageOffset % bytesInOsPage !== 0) {
-      throw outOfRange('options.imageOffset', `a multiple of ${bytesInOsPage} (an OS page)`, imageOffset)
-    }
+    const rest = checkImageOffset(imageOffset, file.bytes, bytesInOsPage)
     checkOffset(this.#extent, offset)
-    const rest = Math.ceil((file.bytes - imageOffset) / bytesInOsPage) * bytesInOsPage
     const size = bytes === undefined ? Math.min(this.bytes - offset, rest) : bytes
     const around = this.#options.protection
     this.#onPages('load', offset, size, (context, start) =>

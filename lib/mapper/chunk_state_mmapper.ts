@@ -7,7 +7,9 @@ import { disposedError } from '../base/errors.js'
 import type { Geometry } from '../base/geometry.js'
 import { type MmapperHandle, readHandle } from '../base/handle.js'
 import {
+  type AdoptOptions,
   type AlignedMapOptions,
+  checkAdoptOptions,
   checkAlignedOptions,
   checkHeapOptions,
   checkMapOptions,
@@ -21,9 +23,11 @@ import { type MapState, MemoryAdvice, MmapProtection } from '../base/policy.js'
 import type { Address } from '../base/range.js'
 import type { ChunkReader } from '../chunks/chunk_reader.js'
 import { MAPPED, STATE_MASK, stateName } from '../chunks/entry.js'
+import { type AdoptedMemory, adoptMemory } from '../managed/adopted_memory.js'
 import { reduceClaims, reduceClaimsByState } from '../managed/claims.js'
 import { type Reservation, reserve } from '../managed/reservation.js'
 import { reserveSharedHeap, type SharedHeap } from '../managed/shared_heap.js'
+import type { WasmMemory } from '../managed/wasm.js'
 import type { Syscalls } from '../os/libc.js'
 import { releaseMaps } from '../os/maps_file.js'
 import { leaveUncharged } from '../os/uncharged.js'
@@ -231,6 +235,11 @@ export class ChunkStateMmapper implements Mmapper {
   reserveSharedHeap(bytes: number, options?: SharedHeapOptions): SharedHeap {
     const checked = checkHeapOptions(options)
     return reserveSharedHeap(this.#live(), bytes, checked)
+  }
+
+  adoptMemory(memory: WasmMemory, options?: AdoptOptions): AdoptedMemory {
+    const checked = checkAdoptOptions(options)
+    return adoptMemory(this.#live(), memory, checked)
   }
 
   // ── looking inside ──

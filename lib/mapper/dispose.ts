@@ -4,6 +4,7 @@
  */
 
 import { MmapperError, ViewInUseError } from '../base/errors.js'
+import { endAdoptions, hasAdoptions } from '../managed/adoption.js'
 import { releaseMaps } from '../os/maps_file.js'
 import * as Word from '../shared_state/word.js'
 import type { Context } from '../transition/context.js'
@@ -23,6 +24,11 @@ export function dispose(context: Context): void {
     return
   }
   prepareToClose(context)
+  if (hasAdoptions(context)) {
+    // Guests' pages need calls of their own, so whatever refuses the end is asked before.
+    transition(context, () => checkRefusals(context))
+    endAdoptions(context)
+  }
   transition(context, () => {
     sweepDeadThreads(context)
     const others = othersOf(context)
@@ -39,6 +45,13 @@ export function dispose(context: Context): void {
   context.threads.detach(context.slot)
   closePageScan(context)
   releaseMaps()
+}
+
+function checkRefusals(context: Context): void {
+  sweepDeadThreads(context)
+  const others = othersOf(context)
+  if (context.isCreator && others.length > 0) throw attachedError(context, others)
+  checkViews(context, 'dispose', context.geometry.byteRange({ start: 0, limit: context.map.chunks }))
 }
 
 function othersOf(context: Context): number[] {

@@ -27,11 +27,19 @@
  */
 
 import type { MmapperHandle } from '../base/handle.js'
-import type { AlignedMapOptions, MapOptions, ReserveOptions, SharedHeapOptions } from '../base/options.js'
+import type {
+  AdoptOptions,
+  AlignedMapOptions,
+  MapOptions,
+  ReserveOptions,
+  SharedHeapOptions,
+} from '../base/options.js'
 import type { MapState, MemoryAdvice, MmapProtection } from '../base/policy.js'
 import type { Address, ByteRange } from '../base/range.js'
+import type { AdoptedMemory } from '../managed/adopted_memory.js'
 import type { Reservation } from '../managed/reservation.js'
 import type { SharedHeap } from '../managed/shared_heap.js'
+import type { WasmMemory } from '../managed/wasm.js'
 import type { Syscalls } from '../os/libc.js'
 import type { SyscallCounts } from '../os/os_memory.js'
 
@@ -73,8 +81,10 @@ export interface MmapperStats extends MappedTotals {
   readonly recoveries: number
   /** Times that `decommit` could only discard content (at the VMA limit), keeping the commit charge. */
   readonly discards: number
-  /** Bytes of Mapped memory that were loaded from images, changed pages included; whole OS pages. */
+  /** Bytes of memory that were loaded from images, changed pages included; whole OS pages. */
   readonly imageBytes: number
+  /** Bytes of the WebAssembly memories that are adopted, when last looked at; in no other total but `imageBytes`. */
+  readonly adoptedBytes: number
   /**
    * Bytes of which nobody can know whether the OS mapped or released them, since an injected system call threw. They
    * are never claimed and never unmapped. 0 with the C library's own calls.
@@ -219,6 +229,14 @@ export interface Mmapper extends Disposable {
    * @throws {RangeError} more than this runtime allows
    */
   reserveSharedHeap(bytes: number, options?: SharedHeapOptions): SharedHeap
+
+  /**
+   * Takes the pages of a WebAssembly.Memory over, to be given back, loaded and reset while a guest runs in it. They count as
+   * nobody's in `runs` and are no chunks.
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: it is none; `ERR_INVALID_ARG_VALUE`: it is adopted already
+   * @throws {MmapperError} `ERR_MMAPPER_UNSUPPORTED`: its pages are not its own, so that they cannot be managed
+   */
+  adoptMemory(memory: WasmMemory, options?: AdoptOptions): AdoptedMemory
 
   /** All runs but the Unmapped ones, ascending; as they were at the call. */
   runs(): Iterable<Run>

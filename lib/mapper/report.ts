@@ -14,6 +14,7 @@ import { DISCARDS, LEAKED_BYTES, RECOVERIES } from '../shared_state/counters.js'
 import * as Num from '../shared_state/num.js'
 import type { Context } from '../transition/context.js'
 import { imageBytesOf } from '../transition/loaded.js'
+import { adoptedBytesOf, adoptedImageBytesOf } from '../verbs/adopted.js'
 import type { MappedTotals, MmapperStats, Run } from './mmapper.js'
 
 const RUN_MASK = STATE_MASK | FOREIGN
@@ -59,7 +60,8 @@ export function statsOf(context: Context): MmapperStats {
     syscalls: os.counts(),
     recoveries: layout.counters[RECOVERIES]!,
     discards: layout.counters[DISCARDS]!,
-    imageBytes: imageBytesOf(context),
+    imageBytes: imageBytesOf(context) + adoptedImageBytesOf(context),
+    adoptedBytes: adoptedBytesOf(context),
     leakedBytes: layout.counters[LEAKED_BYTES]!,
   }
 }

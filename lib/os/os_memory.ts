@@ -123,9 +123,10 @@ export class OsMemory {
   }
 
   /** nobody's → reserved where the OS likes, near `hint` if that is free: the address. */
-  reserveAnywhere(bytes: number, hint: number): number {
+  reserveAnywhere(bytes: number, hint: number, owner: Owner = 'own'): number {
     this.#counters[MMAP]!++
-    return this.syscalls.mmap(hint, bytes, this.#prots[NO_ACCESS]!, this.#anonymous, -1, 0)
+    const flags = this.#privateFlags(owner) | this.platform.MAP_ANONYMOUS
+    return this.syscalls.mmap(hint, bytes, this.#prots[NO_ACCESS]!, flags, -1, 0)
   }
 
   #place(start: number, bytes: number, prot: number): number {
@@ -180,9 +181,10 @@ export class OsMemory {
   }
 
   /** reserved, committed → reserved: content and charge go. Also an engine's pages → reserved. */
-  decommit(start: number, bytes: number): number {
+  decommit(start: number, bytes: number, owner: Owner = 'own'): number {
     this.#counters[MMAP]!++
-    const flags = this.#anonymous | this.platform.MAP_FIXED
+    const { MAP_ANONYMOUS, MAP_FIXED } = this.platform
+    const flags = this.#privateFlags(owner) | MAP_ANONYMOUS | MAP_FIXED
     const result = this.syscalls.mmap(start, bytes, this.#prots[NO_ACCESS]!, flags, -1, 0)
     return Math.min(result, 0)
   }
@@ -225,7 +227,8 @@ export class OsMemory {
   /** reserved, committed → committed, zeros. */
   zeroAt(start: number, bytes: number, prot: number, owner: Owner): number {
     this.#counters[MMAP]!++
-    const flags = this.#privateFlags(owner) | this.#anonymous | this.platform.MAP_FIXED
+    const { MAP_ANONYMOUS, MAP_FIXED } = this.platform
+    const flags = this.#privateFlags(owner) | MAP_ANONYMOUS | MAP_FIXED
     return Math.min(this.syscalls.mmap(start, bytes, this.#prots[prot]!, flags, -1, 0), 0)
   }
 

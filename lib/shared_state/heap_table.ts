@@ -1,13 +1,13 @@
 /**
- * Ranges whose pages belong to engine buffers (shared heaps), and which thread slots hold the buffer. An
+ * Ranges whose pages belong to engine buffers (shared heaps; memories that were adopted), and which thread slots hold
+ * the buffer. An
  * engine frees a buffer with its last reference; from then on the addresses may be anybody's. So the mapper
  * touches lent chunks only from a thread that holds the buffer, and forgets a heap that nobody
  * alive holds. All under the lock.
  */
 import { MmapperError } from '../base/errors.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
-import { MOST_HEAPS, type SharedLayout } from './layout.js'
-import * as Word from './word.js'
+import type { HeapColumns, SharedLayout } from './layout.js'
 
 const WORDS_PER_HEAP = 4
 
@@ -22,21 +22,28 @@ export interface HeapOptions {
 
 export class HeapTable {
   readonly #words: Int32Array
+  readonly #limitWord: number
+  readonly #most: number
   readonly #ranges: Float64Array
   readonly #holders: Int32Array
   readonly #options: Int32Array
   readonly #taken: Float64Array
+  readonly #action: string
 
-  constructor(layout: SharedLayout) {
-    this.#words = layout.words
-    this.#ranges = layout.heapRanges
-    this.#holders = layout.heapHolders
-    this.#options = layout.heapOptions
-    this.#taken = layout.heapTaken
+  /** `action` is what cannot be done once the table is full: `reserve another shared heap`. */
+  constructor({ words }: Pick<SharedLayout, 'words'>, columns: HeapColumns, action: string) {
+    this.#words = words
+    this.#limitWord = columns.limitWord
+    this.#most = columns.most
+    this.#ranges = columns.ranges
+    this.#holders = columns.holders
+    this.#options = columns.options
+    this.#taken = columns.taken
+    this.#action = action
   }
 
   get limit(): number {
-    return this.#words[Word.HeapLimit]!
+    return this.#words[this.#limitWord]!
   }
 
   rangeOf(heap: number): ChunkRange {
@@ -64,10 +71,10 @@ export class HeapTable {
   add(slot: number, { start, limit }: ChunkRange, { protection, attributes, taken }: HeapOptions): number {
     let heap = 0
     while (heap < this.limit && this.isUsed(heap)) heap++
-    if (heap >= MOST_HEAPS) {
+    if (heap >= this.#most) {
       throw new MmapperError(
         'ERR_MMAPPER_EXHAUSTED',
-        `Cannot reserve another shared heap: ${MOST_HEAPS} are in use. Dispose those that are done`,
+        `Cannot ${this.#action}: ${this.#most} are in use. Dispose those that are done`,
       )
     }
     this.#holders.fill(0, heap * WORDS_PER_HEAP, (heap + 1) * WORDS_PER_HEAP)
@@ -78,8 +85,13 @@ export class HeapTable {
     this.#taken[2 * heap + 1] = taken.bytes
     this.#ranges[2 * heap] = start
     this.#ranges[2 * heap + 1] = limit
-    if (heap === this.limit) this.#words[Word.HeapLimit] = heap + 1
+    if (heap === this.limit) this.#words[this.#limitWord] = heap + 1
     return heap
+  }
+
+  /** The buffer has grown: one store. */
+  extend(heap: number, limit: number): void {
+    this.#ranges[2 * heap + 1] = limit
   }
 
   /** What the heap was reserved with, for whoever attaches or ends it. */
@@ -113,7 +125,7 @@ export class HeapTable {
     this.#ranges[2 * heap] = 0
     let { limit } = this
     while (limit > 0 && !this.isUsed(limit - 1)) limit--
-    this.#words[Word.HeapLimit] = limit
+    this.#words[this.#limitWord] = limit
   }
 
   /** A heap that overlaps `range` and that `slot` does not hold, or -1. */

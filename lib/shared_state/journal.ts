@@ -67,7 +67,7 @@ export const MiddlePage = 20
 export const Around = 21
 export const FIELDS = 24
 
-/** Intents. */
+/** Intents; one over pages of guests' memories is marked by adding `Engine`. */
 export const None = 0
 export const EnsureMapped = 1
 export const Quarantine = 2
@@ -79,3 +79,4 @@ export const Mark = 7
 export const Lend = 8
 export const Load = 9
 export const Reset = 10
+export const Engine = 32

@@ -12,6 +12,7 @@
  *   threads     who is attached: OS thread id, start time, worker id, generation, number of views
  *   totals      chunks by annotation
  *   heaps       engine-owned ranges and which threads hold their buffer
+ *   adopted     the same of WebAssembly memories
  *   views       live ArrayBuffers over the memory, of all threads
  *   images      what was loaded from which file, and descriptors of these
  *   annotations names, 80 bytes each, in chains by hash
@@ -43,6 +44,7 @@ import {
   FEWEST_STATE_UNITS,
   LOG_CHAINS,
   LOG_CHUNKS_PER_SLAB,
+  MOST_ADOPTED,
   MOST_ANNOTATIONS,
   MOST_ATTRIBUTE_UNITS,
   MOST_HEAPS,
@@ -62,7 +64,7 @@ export * from './sizes.js'
 
 const MAGIC = 0x6d6d6170
 /** Raised whenever a part changes its place, size or meaning. */
-const LAYOUT_VERSION = 4
+const LAYOUT_VERSION = 5
 const LOG_BYTES_IN_PAGE = 12
 
 export interface LayoutOptions {
@@ -89,6 +91,34 @@ interface Shape {
 
 function slabsOf({ logGranularity, logMappableBytes }: Omit<Shape, 'stateUnits'>): number {
   return Math.max(1, 2 ** (logMappableBytes - logGranularity - LOG_CHUNKS_PER_SLAB))
+}
+
+const BYTES_PER_HEAP = 56
+
+/** The columns of a table of ranges that are an engine's; see `heap_table.ts`. */
+export interface HeapColumns {
+  readonly most: number
+  /** Which word says how many are in use: one more than the last. */
+  readonly limitWord: number
+  /** Start and limit by heap, in chunks or OS pages; start = limit = 0 where free. */
+  readonly ranges: Float64Array
+  /** 128 bits by heap: which thread slots hold the buffer. */
+  readonly holders: Int32Array
+  /** Protection code and attribute word by heap: what its commits default to. */
+  readonly options: Int32Array
+  /** Start and bytes by heap: what was taken of the engine's buffer. */
+  readonly taken: Float64Array
+}
+
+function heapColumns(memory: SharedArrayBuffer, at: number, most: number, limitWord: number): HeapColumns {
+  return {
+    most,
+    limitWord,
+    ranges: new Float64Array(memory, at, 2 * most),
+    holders: new Int32Array(memory, at + 16 * most, 4 * most),
+    options: new Int32Array(memory, at + 32 * most, 2 * most),
+    taken: new Float64Array(memory, at + 40 * most, 2 * most),
+  }
 }
 
 /** Where each part begins, and where the last one ends. */
@@ -118,7 +148,8 @@ function placesOf(shape: Shape) {
     threads: place(24 * MOST_THREADS),
     // Near the header: the totals of memory without annotation take no page of their own.
     totals: place(24 * MOST_ANNOTATIONS),
-    heaps: place(56 * MOST_HEAPS),
+    heaps: place(BYTES_PER_HEAP * MOST_HEAPS),
+    adopted: place(BYTES_PER_HEAP * MOST_ADOPTED),
     viewThreads: place(4 * MOST_VIEWS),
     viewRanges: place(16 * MOST_VIEWS),
     images: place(32 * MOST_IMAGE_RANGES),
@@ -159,14 +190,9 @@ export class SharedLayout {
   readonly threadGenerations: Int32Array
   /** Views by thread slot: never fewer than the slot has. */
   readonly viewCounts: Int32Array
-  /** Start and limit chunk by heap; start = limit = 0 where free. */
-  readonly heapRanges: Float64Array
-  /** Protection code and attribute word by heap: what its commits default to. */
-  readonly heapOptions: Int32Array
-  /** Start and bytes by heap: what was taken of the engine's buffer. */
-  readonly heapTaken: Float64Array
-  /** 128 bits by heap: which thread slots hold the buffer. */
-  readonly heapHolders: Int32Array
+  readonly heaps: HeapColumns
+  /** Memories that an engine made for guests, by OS page. */
+  readonly adopted: HeapColumns
   /** Thread slot + 1 by view; 0 where free. */
   readonly viewThreads: Int32Array
   readonly viewRanges: Float64Array
@@ -235,10 +261,8 @@ export class SharedLayout {
     this.threadStarts = new Float64Array(memory, at.threads + 8 * MOST_THREADS, MOST_THREADS)
     this.threadGenerations = new Int32Array(memory, at.threads + 16 * MOST_THREADS, MOST_THREADS)
     this.viewCounts = new Int32Array(memory, at.threads + 20 * MOST_THREADS, MOST_THREADS)
-    this.heapRanges = new Float64Array(memory, at.heaps, 2 * MOST_HEAPS)
-    this.heapHolders = new Int32Array(memory, at.heaps + 16 * MOST_HEAPS, 4 * MOST_HEAPS)
-    this.heapOptions = new Int32Array(memory, at.heaps + 32 * MOST_HEAPS, 2 * MOST_HEAPS)
-    this.heapTaken = new Float64Array(memory, at.heaps + 40 * MOST_HEAPS, 2 * MOST_HEAPS)
+    this.heaps = heapColumns(memory, at.heaps, MOST_HEAPS, Word.HeapLimit)
+    this.adopted = heapColumns(memory, at.adopted, MOST_ADOPTED, Word.AdoptedLimit)
     this.viewThreads = new Int32Array(memory, at.viewThreads, MOST_VIEWS)
     this.viewRanges = new Float64Array(memory, at.viewRanges, 2 * MOST_VIEWS)
     this.imageStarts = new Float64Array(memory, at.images, MOST_IMAGE_RANGES)

@@ -8,5 +8,7 @@ export const MaxMappedBytes = 0
 export const PeakMappedBytes = 1
 /** Chunks by category: mapped, quarantined, foreign (see `entry.ts`). */
 export const Totals = 8
+/** How many engine memories were adopted so far: each has a serial number. */
+export const Adoptions = 2
 /** A random number that tells this mapper from others; a whole one, not 0. */
 export const Identity = 30

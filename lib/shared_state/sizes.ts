@@ -16,6 +16,7 @@ export const BYTES_IN_TABLES = 2 ** 24
 export const MOST_TABLES = 2 ** 14 - 1
 export const MOST_THREADS = 128
 export const MOST_HEAPS = 8192
+export const MOST_ADOPTED = 8192
 export const MOST_VIEWS = 32768
 /** More than the OS allows mappings, unless it is told to allow more. */
 export const MOST_IMAGE_RANGES = 2 ** 17

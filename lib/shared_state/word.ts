@@ -40,5 +40,6 @@ export const NextAttributeUnit = 49
 /** Entries of the image table, and of its files, in use: one more than the last. */
 export const ImageLimit = 50
 export const ImageFileLimit = 51
+export const AdoptedLimit = 52
 /** 1 once a reset has copied a page back: pages that are private may hold what was loaded. */
 export const KeptPages = 53

@@ -38,11 +38,17 @@ export class Context {
   readonly views: ViewTable
   readonly localViews: LocalViews
   readonly heaps: HeapTable
+  /** Memories of guests, by OS page. */
+  readonly adopted: HeapTable
   readonly images: ImageTable
   readonly lock: SharedLock
   readonly trace: SyscallTrace
   /** Finishes or rolls back what a dead thread left; `verbs/repair.ts`. */
   readonly repair: (context: Context) => void
+  /** This one, also for contexts that are made of it; see `engine_space.ts`. The lock is taken and kept with it. */
+  readonly main: Context = this
+  /** What its intents are marked with in the journal. */
+  readonly space: number = 0
   /** Whether this attachment made the mapper. */
   readonly isCreator: boolean
   /** Shared heaps of this thread by number, with the buffers that the engine must not free meanwhile. */
@@ -64,7 +70,8 @@ export class Context {
     this.os = new OsMemory(syscalls, layout)
     this.trace = new SyscallTrace(syscalls)
     this.views = new ViewTable(layout)
-    this.heaps = new HeapTable(layout)
+    this.heaps = new HeapTable(layout, layout.heaps, 'reserve another shared heap')
+    this.adopted = new HeapTable(layout, layout.adopted, 'adopt another memory')
     this.images = new ImageTable(layout)
     this.threads = new ThreadTable(layout, OS_THREADS)
     this.slot = this.threads.attach()

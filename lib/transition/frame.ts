@@ -38,14 +38,14 @@ type Intent = (typeof Journal)[keyof typeof Journal]
 
 /** Runs `body` with the lock held. */
 export function transition<T>(context: Context, body: () => T): T {
-  const { presence } = context
+  const { presence, main } = context
   if (presence[0] !== 0) throw reentrantError()
   try {
-    enter(context)
+    enter(main)
     try {
       return body()
     } finally {
-      leave(context)
+      leave(main)
     }
   } finally {
     presence[0] = 0
@@ -108,7 +108,7 @@ export function begin(
   journal[Journal.Asked] = start
   journal[Journal.Protection] = protection
   journal[Journal.Attributes] = attributes
-  journal[Journal.Kind] = intent
+  journal[Journal.Kind] = intent + context.space
 }
 
 export function end(context: Context): void {

@@ -1,6 +1,6 @@
 /** What dead threads held, and heaps whose buffers the engine has freed, is cleared here. With the lock held. */
 
-import type { ChunkRange } from '../base/range.js'
+import { BYTES_IN_PAGE, type ChunkRange } from '../base/range.js'
 import { LENT } from '../chunks/entry.js'
 import type { Context } from './context.js'
 
@@ -8,8 +8,9 @@ import type { Context } from './context.js'
  * Clears what dead threads held: views, slots, and heaps that nobody holds any more, if `mayForget` them.
  * With the lock held. A slot is freed last: a sweep that dies is done again by the next.
  */
-export function sweepDeadThreads(context: Context, mayForget: (heap: number) => boolean = () => true): void {
-  const { threads, heaps } = context
+export function sweepDeadThreads({ main }: Context, mayForget: (heap: number) => boolean = () => true): void {
+  const context = main
+  const { threads, heaps, adopted } = context
   for (let slot = 0; slot < threads.limit; slot++) {
     const occupant = threads.occupantOf(slot)
     if (occupant === 0 || threads.isAlive(slot)) continue
@@ -20,12 +21,17 @@ export function sweepDeadThreads(context: Context, mayForget: (heap: number) => 
   for (let heap = 0; heap < heaps.limit; heap++) {
     if (heaps.isUsed(heap) && !heaps.isHeld(heap) && mayForget(heap)) forgetHeap(context, heap)
   }
+  for (let memory = 0; memory < adopted.limit; memory++) {
+    if (adopted.isUsed(memory) && !adopted.isHeld(memory)) forgetImagesOf(context, memory)
+  }
 }
 
 /** Clears what a slot holds. */
 export function clearSlot(context: Context, slot: number): void {
-  const { heaps, views } = context
+  const { heaps, adopted, views } = context
   views.forget(slot)
+  for (let memory = 0; memory < adopted.limit; memory++)
+    if (adopted.isUsed(memory)) adopted.drop(memory, slot)
   for (let heap = 0; heap < heaps.limit; heap++) if (heaps.isUsed(heap)) heaps.drop(heap, slot)
 }
 
@@ -48,4 +54,14 @@ function forgetHeap({ map, heaps, images }: Context, heap: number): void {
   })
   if (!images.isEmpty) images.remove(start * map.pagesInChunk, limit * map.pagesInChunk)
   heaps.remove(heap)
+}
+
+/**
+ * The thread that had adopted a memory has died. A memory of its own went with it. One that it shared may live on, with
+ * pages of an image in it: the entry stays, and tells whoever adopts it next that these may be there.
+ */
+export function forgetImagesOf({ adopted, geometry, images }: Context, memory: number): void {
+  const pages = geometry.bytesInOsPage / BYTES_IN_PAGE
+  const { start, limit } = adopted.rangeOf(memory)
+  if (!images.isEmpty) images.remove(start * pages, limit * pages)
 }

@@ -23,8 +23,10 @@ import { type MmapProtection, protectionCode } from '../base/policy.js'
 import { ANY, NO_ACCESS, READ_WRITE } from '../base/protections.js'
 import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js'
 import { FOREIGN, MAPPED, QUARANTINED, STATE_MASK, stateName } from '../chunks/entry.js'
-import { fileCalls } from '../os/file_calls.js'
+import { type FileCalls, fileCalls, readFully } from '../os/file_calls.js'
 import { PLATFORM } from '../os/libc.js'
+import type { Owner } from '../os/os_memory.js'
+import { visitData } from '../os/sparse_file.js'
 import { NO_FILE } from '../shared_state/image_table.js'
 import * as Journal from '../shared_state/journal.js'
 import { adoptFromOs } from '../transition/adopt.js'
@@ -57,6 +59,8 @@ export interface LoadRequest extends ByteRange {
   readonly protection?: MmapProtection | undefined
   /** Of what else lies in chunks that are committed for it; default ReadWrite. */
   readonly around?: MmapProtection | undefined
+  /** `copied`: into memory without a file, of which nothing is loaded then. Default `mapped`. */
+  readonly content?: 'mapped' | 'copied' | undefined
 }
 
 interface Refusal {
@@ -83,7 +87,7 @@ export function load(context: Context, request: LoadRequest): void {
     const file = openFile(context, request, (fd, command) => files.fcntl(fd, command, 0))
     record(context, pages, request, file, aroundProt)
     begin(context, Journal.Load, pages.chunks, prot)
-    const refusal = commitAround(context) ?? stage(context)
+    const refusal = commitAround(context) ?? stage(context) ?? copyStaged(context, request, files)
     const failure = refusal === undefined ? replace(context) : undo(context, refusal)
     closeUnused(context)
     end(context)
@@ -125,11 +129,11 @@ function exhausted(what: string, advice: string): MmapperError {
 /** The file's place in the table, with a descriptor of our own; `NO_FILE` where nothing of the image is loaded. */
 function openFile(
   context: Context,
-  { start, bytes, file, imageOffset }: LoadRequest,
+  { start, bytes, file, imageOffset, content }: LoadRequest,
   fcntl: (fd: number, command: number) => number,
 ): number {
   const { images } = context
-  if (imageOffset >= file.bytes) return NO_FILE
+  if (imageOffset >= file.bytes || content === 'copied') return NO_FILE
   const key = { device: Number(file.device), inode: Number(file.inode) }
   const known = images.find(key)
   const index = known < 0 ? images.placeFor(key) : known
@@ -148,12 +152,12 @@ function openFile(
 function record(
   { layout: { journal }, geometry }: Context,
   { startPage, limitPage, start, bytes }: Pages,
-  { file, imageOffset }: LoadRequest,
+  { file, imageOffset, content }: LoadRequest,
   index: number,
   around: number,
 ): void {
   const { bytesInOsPage } = geometry
-  const stored = Math.max(0, Math.min(bytes, file.bytes - imageOffset))
+  const stored = content === 'copied' ? 0 : Math.max(0, Math.min(bytes, file.bytes - imageOffset))
   const whole = Math.min(bytes, Math.ceil(stored / bytesInOsPage) * bytesInOsPage)
   journal[Journal.StartPage] = startPage
   journal[Journal.LimitPage] = limitPage
@@ -178,11 +182,13 @@ interface Load extends ByteRange {
   readonly fileBytes: number
   readonly prot: number
   readonly part: { readonly fd: number; readonly offset: number }
-  readonly owner: 'own' | 'lent'
+  readonly owner: Owner
+  /** Whose zeros are like: those of a heap are charged, whoever reserved it. */
+  readonly zerosOwner: Owner
   readonly chunks: ChunkRange
 }
 
-function loadOf({ layout: { journal }, images, map }: Context): Load {
+function loadOf({ layout: { journal }, images, map, space }: Context): Load {
   const startPage = journal[Journal.StartPage]!
   const start = startPage * BYTES_IN_PAGE
   const file = journal[Journal.File]!
@@ -194,6 +200,7 @@ function loadOf({ layout: { journal }, images, map }: Context): Load {
     prot: journal[Journal.Protection]!,
     part: { fd: file < 0 ? -1 : images.fdOf(file), offset: start + journal[Journal.Delta]! },
     owner: ownerOf(map.entryAt(chunks.start)),
+    zerosOwner: space === Journal.Engine ? 'lent' : 'own',
     chunks,
   }
 }
@@ -242,18 +249,34 @@ function stage(context: Context): Refusal | undefined {
   const { os, layout } = context
   const { journal } = layout
   if (!os.canMove) return undefined
-  const { bytes, fileBytes, prot, part, owner } = loadOf(context)
+  const { bytes, fileBytes, prot, part, owner, zerosOwner } = loadOf(context)
   const zeros = bytes - fileBytes
   journal[Journal.Asked] = journal[Journal.Limit]!
   const isFile = fileBytes > 0
-  const found = isFile ? os.mapFile(bytes, prot, part, owner) : os.reserveAnywhere(bytes, 0)
+  const found = isFile ? os.mapFile(bytes, prot, part, owner) : os.reserveAnywhere(bytes, 0, zerosOwner)
   journal[Journal.HeldBase] = found
   if (found < 0) return { syscall: 'mmap', errno: found }
   if (zeros === 0) return undefined
-  const reserved = isFile ? os.decommit(found + fileBytes, zeros) : 0
+  const reserved = isFile ? os.decommit(found + fileBytes, zeros, zerosOwner) : 0
   if (reserved < 0) return { syscall: 'mmap', errno: reserved }
   const errno = os.commit(found + fileBytes, zeros, prot)
   return errno < 0 ? { syscall: 'mprotect', errno } : undefined
+}
+
+/** Content that is to be copied, into the pages that are held. */
+function copyStaged(
+  { layout: { journal }, os }: Context,
+  { file, imageOffset, bytes, content }: LoadRequest,
+  files: FileCalls,
+): Refusal | undefined {
+  if (content !== 'copied') return undefined
+  const from = file.offset + imageOffset
+  const limit = Math.min(from + bytes, file.offset + file.bytes)
+  const to = journal[Journal.HeldBase]! - from
+  const errno = visitData(files, file.fd, from, limit, (start, end) =>
+    readFully(os.pageCalls, file.fd, to + start, end - start, start),
+  )
+  return errno < 0 ? { syscall: 'pread', errno } : undefined
 }
 
 /** Releases what is held and takes back what was committed; what to throw. */

@@ -9,6 +9,7 @@
  */
 import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
+import { engineSpaceOf } from '../transition/engine_space.js'
 import { end, leak } from '../transition/frame.js'
 import { attempt } from '../transition/roll_back.js'
 import { redoDecommit } from './decommit.js'
@@ -40,7 +41,9 @@ export function repair(context: Context): void {
   // First of all: what follows takes units and page tables, which may be half given.
   map.recount()
   releaseLoose(context)
-  REDO[layout.journal[Journal.Kind]!]!(context)
+  const kind = layout.journal[Journal.Kind]!
+  if (kind < Journal.Engine) REDO[kind]!(context)
+  else REDO[kind - Journal.Engine]!(engineSpaceOf(context))
   map.recount()
   end(context)
 }

@@ -8,13 +8,12 @@ import * as Word from '../../lib/shared_state/word.js'
 import { thrownBy } from '../support/bad_input.js'
 
 function make(): HeapTable {
-  return new HeapTable(
-    SharedLayout.create({
-      logGranularity: 22,
-      logMappableBytes: 48,
-      maxMappedBytes: Number.POSITIVE_INFINITY,
-    }),
-  )
+  const layout = SharedLayout.create({
+    logGranularity: 22,
+    logMappableBytes: 48,
+    maxMappedBytes: Number.POSITIVE_INFINITY,
+  })
+  return new HeapTable(layout, layout.heaps, 'reserve another shared heap')
 }
 
 const OPTIONS = { protection: 2, attributes: 0, taken: { start: 0, bytes: 0 } }
@@ -100,8 +99,8 @@ test('when all places are used, one more heap is an error that changes nothing',
     logMappableBytes: 48,
     maxMappedBytes: Number.POSITIVE_INFINITY,
   })
-  const heaps = new HeapTable(layout)
-  for (let heap = 0; heap < MOST_HEAPS - 1; heap++) layout.heapRanges.set([heap, heap + 1], 2 * heap)
+  const heaps = new HeapTable(layout, layout.heaps, 'reserve another shared heap')
+  for (let heap = 0; heap < MOST_HEAPS - 1; heap++) layout.heaps.ranges.set([heap, heap + 1], 2 * heap)
   layout.words[Word.HeapLimit] = MOST_HEAPS - 1
   assert.is(heaps.add(9, { start: 90000, limit: 90001 }, OPTIONS), MOST_HEAPS - 1)
   const error = thrownBy(() => heaps.add(9, { start: 99990, limit: 99991 }, OPTIONS))
