@@ -16,44 +16,10 @@ import {
   type SharedHeap,
   ViewInUseError,
 } from '../lib/index.js'
-import { examine } from '../lib/tool/doctor.js'
+import { can, finish, is, step, throws } from './support/script.js'
 
 const PAGES = 1024
 const CHUNK = 2 ** 22
-const counts = { passed: 0, failed: 0, skipped: 0 }
-const can = new Map(examine().map(({ name, works }) => [name, works === true]))
-
-async function step(name: string, run: () => void | Promise<void>, needs?: string): Promise<void> {
-  if (needs !== undefined && can.get(needs) !== true) {
-    counts.skipped++
-    console.log(`SKIP ${name}: no ${needs} here`)
-    return
-  }
-  try {
-    await run()
-    counts.passed++
-  } catch (error) {
-    counts.failed++
-    console.log(`FAIL ${name}: ${(error as Error).stack}`)
-  }
-}
-
-function is(actual: unknown, expected: unknown): void {
-  if (Object.is(actual, expected)) return
-  throw new Error(`${String(actual)} is not ${String(expected)}`)
-}
-
-function throws(run: () => void, type: new (...args: never[]) => Error, code: string): void {
-  try {
-    run()
-  } catch (error) {
-    if (!(error instanceof type)) throw error
-    is((error as { code?: string }).code, code)
-    return
-  }
-  throw new Error(`nothing was thrown, ${type.name} was expected`)
-}
-
 const agrees = (mmapper: ChunkStateMmapper): void => is(JSON.stringify(mmapper.audit()), '[]')
 
 const mmapper = new ChunkStateMmapper()
@@ -93,7 +59,7 @@ await step('protects single pages', () => {
   agrees(mmapper)
 })
 await step('decommits only when views are gone', () => {
-  if (can.get('detachable views') !== true) {
+  if (!can('detachable views')) {
     throws(() => mmapper.decommit(start, 2 * PAGES), ViewInUseError, 'ERR_VIEW_IN_USE')
     mmapper.releaseView(mmapper.view(start + 3, 2 * CHUNK))
     mmapper.releaseView(mmapper.view(start + CHUNK + 3, 1))
@@ -172,5 +138,4 @@ await step('disposes all, twice, and refuses every later call', () => {
   throws(() => mmapper.stats(), MmapperError, 'ERR_MMAPPER_DISPOSED')
 })
 
-if (counts.failed > 0) process.exitCode = 1
-console.log(`${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
+finish()

@@ -1,6 +1,6 @@
 /**
- * Runs the tests on every runtime that is supported: all of them on each Node, the lifecycle on Bun and Deno as
- * well; and shows what `mmapper doctor` finds on each. Runtimes come from the npm registry, once, into a cache.
+ * Runs the tests on every runtime that is supported: all of them on each Node, the lifecycle and guests on Bun and Deno
+ * as well; and shows what `mmapper doctor` finds on each. Runtimes come from the npm registry, once, into a cache.
  *
  * Usage: npm run matrix [-- RUNTIME …], e.g. `npm run matrix -- node@24 deno`
  * MMAPPER_MATRIX_CACHE: where runtimes are kept (default: node_modules/.cache/mmapper-matrix).
@@ -16,9 +16,11 @@ const root = resolve(import.meta.dirname, '../..')
 const MINUTES = 20
 
 const LIFECYCLE = 'build/test/lifecycle.js'
+const GUESTS = 'build/test/guests.js'
 const suitesOf = (runtime: Runtime): string[] => [
   ...(isNode(runtime) ? ['build/test/run.js'] : []),
   LIFECYCLE,
+  GUESTS,
 ]
 
 function run(program: string, args: readonly string[]): Promise<{ output: string; ended: string }> {
@@ -69,8 +71,8 @@ async function findingsOf(program: string, runtime: Runtime): Promise<Finding[]>
 
 const wanted = process.argv.slice(2)
 const runtimes = RUNTIMES.filter(({ name }) => wanted.length === 0 || wanted.includes(name))
-const suites = ['build/test/run.js', LIFECYCLE]
-const rows = [['runtime', 'all tests', 'lifecycle']]
+const suites = ['build/test/run.js', LIFECYCLE, GUESTS]
+const rows = [['runtime', 'all tests', 'lifecycle', 'guests']]
 const capabilities: Finding[][] = []
 let passed = 0
 let failed = runtimes.length === 0 ? 1 : 0
@@ -92,7 +94,7 @@ for (const runtime of runtimes) {
   } catch (error) {
     failed++
     console.log(`--- ${runtime.name}: ${(error as Error).message}`)
-    cells.push('not installed', '–')
+    cells.push('not installed', '–', '–')
   }
   rows.push([runtime.name, ...cells])
   console.log(`${runtime.name}: ${cells.join('; ')}`)
