@@ -196,7 +196,8 @@ export class AdoptedMemory implements ManagedMemory<never> {
     try {
       this.#adoption.end(this.#memory)
     } catch (error) {
-      throw retell(error, { start, noun: NOUN, operation: 'dispose' })
+      const parts = ['load', 'take a snapshot of']
+      throw retell(error, { start, noun: NOUN, operation: 'dispose', parts })
     }
   }
 

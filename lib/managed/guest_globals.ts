@@ -3,7 +3,7 @@
  * belong to one instance: values are put back into the very objects that they were read from.
  */
 import { invalidArgType, invalidArgValue } from '../base/errors.js'
-import { setGlobal, valueOfGlobal, type WasmGlobal } from './wasm.js'
+import { isGlobal, setGlobal, valueOfGlobal, type WasmGlobal } from './wasm.js'
 
 /**
  * WebAssembly.Globals that can be set, or other objects with such a `value` (for guests that hand out functions instead:
@@ -48,7 +48,7 @@ function valuesOfList(globals: Iterable<unknown>): GlobalValues {
 
 /** An object of the caller's: what its accessors throw is the caller's too. */
 function valueOfOther(one: unknown): { readonly value: unknown } | undefined {
-  if (typeof one !== 'object' || one === null || !('value' in one)) return undefined
+  if (typeof one !== 'object' || one === null || !('value' in one) || isGlobal(one)) return undefined
   const { value } = one
   return Reflect.set(one, 'value', value) ? { value } : undefined
 }

@@ -11,6 +11,8 @@ export interface Teller {
   readonly noun: string
   /** The method, as a verb: `commit`. */
   readonly operation: string
+  /** Verbs that the method consists of, and the caller did not ask for. */
+  readonly parts?: readonly string[]
 }
 
 /** `Cannot map 0x7f0000000000–0x7f0000400000 (4 MiB)` */
@@ -31,7 +33,7 @@ export function retell(error: unknown, teller: Teller): unknown {
   const heading = HEADING.exec(error.message)
   if (heading === null) return error
   const [whole, told, where, start] = heading
-  const verb = OTHERWISE.includes(told!) ? teller.operation : told
+  const verb = OTHERWISE.includes(told!) || teller.parts?.includes(told!) === true ? teller.operation : told
   const offset = `offset ${Number.parseInt(start!, 16) - teller.start} of the ${teller.noun}`
   return reword(error, `Cannot ${verb} ${where}, ${offset}`, whole, teller.operation)
 }

@@ -75,8 +75,18 @@ export function valueOfGlobal(global: unknown): { readonly value: unknown } | un
   }
 }
 
+/** @internal Whether it is a global, one that cannot be set too. */
+export function isGlobal(global: unknown): boolean {
+  try {
+    apply(value!.get!, global, [])
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** @internal Of one that could be set before. */
 export function setGlobal(global: WasmGlobal, to: unknown): void {
-  if (valueOfGlobal(global) === undefined) global.value = to
-  else apply(value!.set!, global, [to])
+  if (isGlobal(global)) apply(value!.set!, global, [to])
+  else global.value = to
 }

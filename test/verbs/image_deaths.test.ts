@@ -6,76 +6,15 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, libcSyscalls } from '../../lib/index.js'
-import { SharedLayout } from '../../lib/shared_state/layout.js'
-import { contextOf } from '../../lib/transition/context.js'
+import { attachEnding, BROKEN_OFF, breakOff } from '../support/ending.js'
 import { CHUNK, faultySyscalls, PAGES, WINDOW as WINDOW_START } from '../support/os_tools.js'
 import { checkAccounting, checkAgainstOs } from '../support/recount.js'
 import { osPermissions, testIf } from '../support/support.js'
 import { die } from './dying_worker.js'
 import { checkNoLooseImages, IMAGE_SCENARIOS, type ImageScenario, WINDOW } from './image_scenarios.js'
 
-const TABLES = [
-  'journal',
-  'imageStarts',
-  'imageLimits',
-  'imageDeltas',
-  'imageFiles',
-  'fileKeys',
-  'fileDescriptors',
-] as const
 /** A small table makes a quick repair; where the OS places heaps it must be larger. */
 const LOG_BYTES = { reserved: 42, heap: 47 } as const
-const BROKEN_OFF = new Error('broken off')
-
-/** Stores that are still made; the one after which the last throws, and so do all that follow. */
-interface Budget {
-  left: number
-}
-
-function ending<T extends Float64Array | Int32Array>(table: T, budget: Budget): T {
-  return new Proxy(table, {
-    get: (fields, index) => Reflect.get(fields, index, fields),
-    set(fields, index, value) {
-      if (budget.left >= 0) Reflect.set(fields, index, value, fields)
-      if (budget.left-- <= 0) throw BROKEN_OFF
-      return true
-    },
-  })
-}
-
-/** Another attachment of this thread. */
-function attachEnding(mmapper: ChunkStateMmapper, budget: Budget): ChunkStateMmapper {
-  const { open } = SharedLayout
-  SharedLayout.open = memory => {
-    const layout = open.call(SharedLayout, memory)
-    return Object.assign(layout, Object.fromEntries(TABLES.map(name => [name, ending(layout[name], budget)])))
-  }
-  try {
-    return ChunkStateMmapper.attach(mmapper.handle)
-  } finally {
-    SharedLayout.open = open
-  }
-}
-
-/** Whether it was broken off; the journal stays as it was then, as if the thread were no more. */
-function breakOff(mortal: ChunkStateMmapper, budget: Budget, stores: number, run: () => void): boolean {
-  const context = contextOf(mortal) as { repair: unknown }
-  const { repair } = context
-  context.repair = () => {
-    throw BROKEN_OFF
-  }
-  budget.left = stores
-  try {
-    run()
-    return false
-  } catch (error) {
-    assert.is(error, BROKEN_OFF)
-    return true
-  } finally {
-    budget.left = Number.POSITIVE_INFINITY
-    context.repair = repair
-  }
-}
 
 /** One end; true if the scenario has so many stores. `heir`: the same attachment, or another that holds no buffer. */
 function endOnce(scenario: ImageScenario, stores: number, heir: 'same' | 'other'): boolean {

@@ -1,0 +1,572 @@
+/** Memories of guests: what is managed, what is refused, what is left. Real guests on any runtime: `guests.ts`. */
+import { readFileSync } from 'node:fs'
+import { inspect } from 'node:util'
+import { runInNewContext } from 'node:vm'
+import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads'
+import { test as uvuTest } from 'uvu'
+import * as assert from 'uvu/assert'
+import {
+  AdoptedMemory,
+  ChunkStateMmapper,
+  MemoryImage,
+  MmapAnnotation,
+  MmapError,
+  MmapperError,
+} from '../../lib/index.js'
+import { attachEnding, breakOff } from '../support/ending.js'
+import { type Memory, startTiny, wasm } from '../support/guests.js'
+import { ERRNO, faultySyscalls, thrownBy } from '../support/os_tools.js'
+import { testIf } from '../support/support.js'
+import { inWorker } from '../support/workers.js'
+
+const WASM_PAGE = 65536
+const isLinux = process.platform === 'linux'
+const test = (name: string, run: () => void | Promise<void>): void =>
+  testIf(uvuTest, isLinux, 'memories are adopted on Linux', name, run)
+
+const newMemory = (pages = 4): Memory => new wasm.Memory({ initial: pages, maximum: 20 })
+const newShared = (): Memory => new wasm.Memory({ initial: 4, maximum: 20, shared: true })
+const bytesOf = ({ buffer }: Memory): Uint8Array => new Uint8Array(buffer)
+const pattern = (bytes: number, seed: number): Uint8Array =>
+  Uint8Array.from({ length: bytes }, (_, index) => ((index * 7 + seed) % 250) + 1)
+
+/** A difference of a megabyte is not to be printed. */
+function same(actual: Uint8Array, expected: Uint8Array, what?: string): void {
+  assert.ok(Buffer.compare(actual, expected) === 0, what)
+}
+
+/** What the kernel says of the mappings of a range, and whether a file lies behind. */
+function mappingsOf({ start, bytes }: AdoptedMemory): { flags: string[]; isFile: boolean }[] {
+  const parts = readFileSync('/proc/self/smaps', 'latin1').split(/\n(?=[0-9a-f]+-[0-9a-f]+ )/)
+  return parts.flatMap(part => {
+    const [, from = '', to = ''] = /^([0-9a-f]+)-([0-9a-f]+)/.exec(part)!
+    if (Number.parseInt(from, 16) >= start + bytes || Number.parseInt(to, 16) <= start) return []
+    const flags = /^VmFlags: (.*)$/m.exec(part)![1]!.trim().split(' ')
+    return [{ flags, isFile: part.split('\n', 1)[0]!.includes('memfd') }]
+  })
+}
+
+/** Memories of other tests may still have some. */
+function imageMappings(): number {
+  return readFileSync('/proc/self/maps', 'latin1')
+    .split('\n')
+    .filter(line => line.includes('/memfd:mmapper')).length
+}
+
+// ── the contract ──
+
+test('it is as large as its memory, where that is, now', () => {
+  using mmapper = new ChunkStateMmapper()
+  const memory = newMemory()
+  using adopted = mmapper.adoptMemory(memory)
+  assert.instance(adopted, AdoptedMemory)
+  assert.is(adopted.bytes, 4 * WASM_PAGE)
+  assert.is(adopted.start % 4096, 0)
+  memory.grow(1)
+  assert.is(adopted.bytes, 5 * WASM_PAGE)
+  assert.match(inspect(adopted), /^AdoptedMemory\(0x[0-9a-f]+, 320 KiB\)$/)
+  assert.equal([...mmapper.runs()], [])
+  assert.equal(mmapper.audit(), [])
+})
+
+test('what is discarded or decommitted reads zero, or what was loaded', () => {
+  using mmapper = new ChunkStateMmapper()
+  const memory = newMemory()
+  using adopted = mmapper.adoptMemory(memory)
+  bytesOf(memory).fill(7)
+  const resident = adopted.residentBytes()
+  adopted.discard(4096, 4096)
+  adopted.decommit(WASM_PAGE, WASM_PAGE)
+  assert.is(resident - adopted.residentBytes(), 4096 + WASM_PAGE)
+  const bytes = bytesOf(memory)
+  assert.equal(
+    [4095, 4096, 8191, 8192, WASM_PAGE, 2 * WASM_PAGE].map(at => bytes[at]),
+    [7, 0, 0, 7, 0, 7],
+  )
+  using image = MemoryImage.of(pattern(WASM_PAGE, 3))
+  adopted.load(image, { offset: WASM_PAGE })
+  bytes[WASM_PAGE] = 0
+  adopted.discard(WASM_PAGE, 4096)
+  assert.is(bytes[WASM_PAGE], 4)
+})
+
+test('a snapshot is loaded, here and elsewhere; reset and changedRanges go by it', () => {
+  using mmapper = new ChunkStateMmapper()
+  const memory = newMemory()
+  bytesOf(memory).set(pattern(10000, 1), 5000)
+  using adopted = mmapper.adoptMemory(memory)
+  using image = adopted.snapshot()
+  assert.is(image.bytes, 4 * WASM_PAGE)
+  assert.is(image.storedBytes, 3 * 4096)
+  adopted.load(image)
+  assert.equal(adopted.changedRanges(), [])
+  bytesOf(memory)[3 * WASM_PAGE + 4096] = 1
+  bytesOf(memory)[4096] = 1
+  assert.equal(adopted.changedRanges(4096), [
+    { start: 4096, bytes: 4096 },
+    { start: 3 * WASM_PAGE + 4096, bytes: 4096 },
+  ])
+  for (const keepResident of [0, 2 ** 20]) {
+    bytesOf(memory).fill(9, 0, 2 * WASM_PAGE)
+    adopted.reset(0, undefined, { keepResident })
+    same(bytesOf(memory).slice(5000, 15000), pattern(10000, 1))
+    assert.is(bytesOf(memory)[0], 0)
+  }
+  const other = newMemory()
+  using second = mmapper.adoptMemory(other)
+  second.load(image)
+  same(bytesOf(other).slice(5000, 15000), pattern(10000, 1))
+  const heap = mmapper.reserve(2 ** 22)
+  heap.load(image)
+  assert.is(heap.view(Uint8Array, 5000, 1)[0], 2)
+  mmapper.releaseViews(heap.start, 1024)
+  heap.dispose()
+})
+
+test('a load ends where it was told to, with zeros behind the image', () => {
+  using mmapper = new ChunkStateMmapper()
+  const memory = newMemory()
+  using adopted = mmapper.adoptMemory(memory)
+  bytesOf(memory).fill(9)
+  using image = MemoryImage.of(pattern(5000, 1))
+  adopted.load(image, { offset: WASM_PAGE, bytes: 2 * WASM_PAGE })
+  const bytes = bytesOf(memory)
+  same(bytes.slice(WASM_PAGE, WASM_PAGE + 5000), pattern(5000, 1))
+  assert.ok(bytes.subarray(WASM_PAGE + 5000, 3 * WASM_PAGE).every(byte => byte === 0))
+  assert.is(bytes[WASM_PAGE - 1], 9)
+  assert.is(bytes[3 * WASM_PAGE], 9)
+  adopted.load(image, { imageOffset: 4096 })
+  assert.is(bytes[0], pattern(5000, 1)[4096])
+  assert.is(bytes[4096], 9)
+  adopted.reset()
+  assert.is(bytes[4096], 0)
+})
+
+test('its pages are as the engine made them: not charged, not copied into children', () => {
+  using mmapper = new ChunkStateMmapper()
+  const memory = newMemory()
+  using adopted = mmapper.adoptMemory(memory)
+  const check = (when: string): void => {
+    for (const { flags } of mappingsOf(adopted)) {
+      assert.ok(flags.includes('nr'), `${when}: ${flags}`)
+      assert.not(flags.includes('ac'), `${when}: ${flags}`)
+      assert.ok(process.versions.bun !== undefined || flags.includes('dc'), `${when}: ${flags}`)
+    }
+  }
+  check('before')
+  using image = MemoryImage.of(pattern(5000, 1))
+  adopted.load(image, { bytes: 2 * WASM_PAGE })
+  check('loaded')
+  bytesOf(memory).fill(9)
+  adopted.reset()
+  adopted.discard(0, WASM_PAGE)
+  memory.grow(2)
+  check('reset')
+  adopted.dispose()
+  check('disposed')
+  assert.ok(mappingsOf(adopted).every(({ isFile }) => !isFile))
+})
+
+test('advice is given to the kernel', () => {
+  using mmapper = new ChunkStateMmapper()
+  const memory = newMemory()
+  using adopted = mmapper.adoptMemory(memory)
+  bytesOf(memory)[0] = 7
+  adopted.advise(0, WASM_PAGE, 'DontNeed')
+  assert.is(bytesOf(memory)[0], 0)
+  assert.is(thrownBy(() => adopted.advise(0, WASM_PAGE, 'Nothing' as never)).code, 'ERR_INVALID_ARG_VALUE')
+})
+
+test('committing is nothing, and no protection is taken', () => {
+  using mmapper = new ChunkStateMmapper()
+  using adopted = mmapper.adoptMemory(newMemory(), { annotation: MmapAnnotation.space('guest') })
+  adopted.commit(0, 100, { protection: 'ReadWrite' })
+  const image = MemoryImage.of(pattern(10, 1))
+  for (const call of [
+    () => adopted.commit(0, 100, { protection: 'Read' }),
+    () => adopted.protect(0, 4096, 'Read'),
+    () => adopted.load(image, { protection: 'Read' }),
+  ]) {
+    const { code, message } = thrownBy(call)
+    assert.is(code, 'ERR_MMAPPER_UNSUPPORTED')
+    assert.match(message, 'readable and writable again whenever it grows')
+  }
+  for (const call of [() => adopted.view(), () => adopted.arrayBuffer()]) {
+    const { code, message } = thrownBy(call)
+    assert.is(code, 'ERR_MMAPPER_UNSUPPORTED')
+    assert.match(message, 'Use memory.buffer')
+  }
+  image.dispose()
+})
+
+test('globals go with an image of the memory that they were read with', () => {
+  using mmapper = new ChunkStateMmapper()
+  const { memory, sp, trap } = startTiny()
+  using adopted = mmapper.adoptMemory(memory)
+  const other = { value: 5 }
+  using image = adopted.snapshot({ globals: [sp, other], offset: 0, bytes: WASM_PAGE })
+  using plain = adopted.snapshot()
+  assert.is(image.bytes, WASM_PAGE)
+  assert.throws(trap)
+  other.value = 6
+  adopted.load(image)
+  assert.equal([sp.value, other.value], [1000, 5])
+  sp.value = 3
+  adopted.reset(0, WASM_PAGE)
+  assert.is(sp.value, 3)
+  adopted.reset()
+  assert.is(sp.value, 1000)
+  adopted.load(plain)
+  sp.value = 3
+  adopted.reset()
+  assert.is(sp.value, 3)
+  using second = mmapper.adoptMemory(newMemory())
+  second.load(image)
+  assert.is(sp.value, 3)
+})
+
+test('what is no global is refused before an image is taken', () => {
+  using mmapper = new ChunkStateMmapper()
+  const { memory, store } = startTiny()
+  using adopted = mmapper.adoptMemory(memory)
+  const constant = new wasm.Global({ value: 'i32', mutable: false }, 1)
+  for (const globals of [[constant], [5], { store }, []]) {
+    const { code, message } = thrownBy(() => adopted.snapshot({ globals: globals as never }))
+    assert.is(code, 'ERR_INVALID_ARG_VALUE')
+    assert.match(message, 'options.globals')
+  }
+  assert.is(thrownBy(() => adopted.snapshot({ globals: 5 as never })).code, 'ERR_INVALID_ARG_TYPE')
+  assert.match(thrownBy(() => adopted.snapshot({ global: [] } as never)).message, 'Did you mean "globals"')
+})
+
+// ── refusals ──
+
+test('ranges that are none, or leave the memory, are refused in the words of the caller', () => {
+  using mmapper = new ChunkStateMmapper()
+  const memory = newMemory()
+  using adopted = mmapper.adoptMemory(memory)
+  for (const call of [
+    () => adopted.discard(0, 5 * WASM_PAGE),
+    () => adopted.commit(4 * WASM_PAGE, 1),
+    () => adopted.residentBytes(0, 5 * WASM_PAGE),
+    () => adopted.snapshot(0, 5 * WASM_PAGE),
+    () => adopted.reset(5 * WASM_PAGE),
+  ]) {
+    const { code, message } = thrownBy(call)
+    assert.is(code, 'ERR_OUT_OF_RANGE')
+    assert.match(message, 'beyond the memory (256 KiB)')
+  }
+  for (const call of [
+    () => adopted.discard(1, 4096),
+    () => adopted.decommit(0, 5),
+    () => adopted.changedRanges(8),
+  ]) {
+    assert.match(thrownBy(call).message, 'a multiple of ')
+  }
+  memory.grow(1)
+  adopted.discard(4 * WASM_PAGE, WASM_PAGE)
+})
+
+test('only a WebAssembly.Memory is adopted: of any realm, by what it is and not by what it says', () => {
+  using mmapper = new ChunkStateMmapper()
+  for (const none of [
+    null,
+    {},
+    new ArrayBuffer(8),
+    { buffer: new ArrayBuffer(65536) },
+    Object.create(newMemory()),
+  ]) {
+    const { code, message } = thrownBy(() => mmapper.adoptMemory(none as never))
+    assert.is(code, 'ERR_INVALID_ARG_TYPE')
+    assert.match(message, 'a WebAssembly.Memory')
+  }
+  const liar = Object.defineProperty(newMemory(), 'buffer', { value: new ArrayBuffer(5) })
+  using first = mmapper.adoptMemory(liar)
+  assert.is(first.bytes, 4 * WASM_PAGE)
+  using second = mmapper.adoptMemory(runInNewContext('new WebAssembly.Memory({ initial: 2 })'))
+  assert.is(second.bytes, 2 * WASM_PAGE)
+  assert.match(thrownBy(() => mmapper.adoptMemory(newMemory(), { name: 'x' } as never)).message, 'annotation')
+  assert.is(
+    thrownBy(() => new (AdoptedMemory as never as new () => object)()).code,
+    'ERR_ILLEGAL_CONSTRUCTOR',
+  )
+})
+
+test('a memory is adopted once, by any mapper and as any object', () => {
+  using mmapper = new ChunkStateMmapper()
+  using other = new ChunkStateMmapper()
+  const memory = newMemory()
+  const shared = newShared()
+  const { port1, port2 } = new MessageChannel()
+  port1.postMessage(shared)
+  const clone = receiveMessageOnPort(port2)!.message as Memory
+  port1.close()
+  assert.is.not(clone, shared)
+  using adopted = mmapper.adoptMemory(memory)
+  using second = mmapper.adoptMemory(shared)
+  for (const call of [
+    () => mmapper.adoptMemory(memory),
+    () => other.adoptMemory(memory),
+    () => mmapper.adoptMemory(clone),
+  ]) {
+    const { code, message } = thrownBy(call)
+    assert.is(code, 'ERR_INVALID_ARG_VALUE')
+    assert.match(message, /adopted (already|by )/)
+  }
+  adopted.dispose()
+  second.dispose()
+  other.adoptMemory(memory).dispose()
+  mmapper.adoptMemory(clone).dispose()
+})
+
+test('a memory with an image of another mapper in it is not adopted', async () => {
+  using mmapper = new ChunkStateMmapper()
+  const shared = newShared()
+  await inWorker(
+    `const mmapper = new ChunkStateMmapper()
+     globalThis.adopted = mmapper.adoptMemory(data)
+     adopted.load(lib.MemoryImage.of(new Uint8Array(5000).fill(7)))`,
+    shared,
+  )
+  assert.is(bytesOf(shared)[4999], 7)
+  assert.match(thrownBy(() => mmapper.adoptMemory(shared)).message, 'by another mapper')
+  assert.is(mmapper.stats().adoptedBytes, 0)
+})
+
+test('a thread that had adopted a shared memory, and died, leaves it to others', async () => {
+  using mmapper = new ChunkStateMmapper()
+  const shared = newShared()
+  await inWorker(
+    `const mmapper = ChunkStateMmapper.attach(data.handle)
+     globalThis.adopted = mmapper.adoptMemory(data.shared)
+     adopted.load(lib.MemoryImage.of(new Uint8Array(5000).fill(7)))
+     new Uint8Array(data.shared.buffer)[0] = 8`,
+    { handle: mmapper.handle, shared },
+  )
+  using adopted = mmapper.adoptMemory(shared)
+  assert.equal([...bytesOf(shared).slice(0, 2)], [8, 7])
+  assert.is(bytesOf(shared)[4999], 7)
+  assert.ok(mappingsOf(adopted).every(({ isFile }) => !isFile))
+  adopted.reset()
+  assert.is(bytesOf(shared)[4999], 0)
+})
+
+test('while another thread has a shared memory it is refused, by the name of that thread', async () => {
+  using mmapper = new ChunkStateMmapper()
+  const shared = newShared()
+  using adopted = mmapper.adoptMemory(shared)
+  const message = await inWorker(
+    `const mmapper = ChunkStateMmapper.attach(data.handle)
+     try { mmapper.adoptMemory(data.shared) } catch ({ message }) { return message } finally { mmapper[Symbol.dispose]() }`,
+    { handle: mmapper.handle, shared },
+  )
+  assert.match(String(message), 'adopted by the main thread')
+  assert.is(adopted.bytes, 4 * WASM_PAGE)
+})
+
+test('four threads run in a shared memory, and it is reset between their runs', async () => {
+  using mmapper = new ChunkStateMmapper()
+  const shared = newShared()
+  bytesOf(shared).fill(5)
+  using adopted = mmapper.adoptMemory(shared)
+  using image = adopted.snapshot()
+  adopted.load(image)
+  for (let round = 0; round < 3; round++) {
+    const runs = [0, 1, 2, 3].map(part =>
+      inWorker(
+        `const words = new Int32Array(data.shared.buffer, data.part * ${WASM_PAGE}, ${WASM_PAGE / 4})
+         for (let word = 0; word < words.length; word++) Atomics.add(words, word, data.part + 1)
+         if (data.part === 2) data.shared.grow(1)
+         return words.every(word => word === 0x05050505 + data.part + 1)`,
+        { shared, part },
+      ),
+    )
+    assert.equal(await Promise.all(runs), [true, true, true, true])
+    assert.is(adopted.bytes, (5 + round) * WASM_PAGE)
+    bytesOf(shared)[adopted.bytes - 1] = 1
+    adopted.reset()
+    assert.ok(bytesOf(shared).every((byte, at) => byte === (at < 4 * WASM_PAGE ? 5 : 0)))
+  }
+})
+
+// ── the end ──
+
+test('dispose leaves what the memory holds, without a file, and refuses what comes after', () => {
+  using mmapper = new ChunkStateMmapper()
+  const memory = newMemory()
+  const adopted = mmapper.adoptMemory(memory)
+  using image = MemoryImage.of(pattern(3 * WASM_PAGE, 1))
+  adopted.load(image)
+  bytesOf(memory)[100] = 5
+  bytesOf(memory)[4 * WASM_PAGE - 1] = 6
+  const { imageBytes, adoptedBytes } = mmapper.stats()
+  assert.equal([imageBytes, adoptedBytes], [3 * WASM_PAGE, 4 * WASM_PAGE])
+  const held = bytesOf(memory).slice()
+  adopted.dispose()
+  adopted.dispose()
+  same(bytesOf(memory), held)
+  assert.ok(mappingsOf(adopted).every(({ isFile }) => !isFile))
+  const after = mmapper.stats()
+  assert.equal([after.imageBytes, after.adoptedBytes], [0, 0])
+  assert.match(`${adopted}`, ', disposed)')
+  for (const call of [
+    () => adopted.reset(),
+    () => adopted.discard(0, 4096),
+    () => adopted.load(image),
+    () => adopted.residentBytes(),
+  ]) {
+    const error = thrownBy(call)
+    assert.instance(error, MmapperError)
+    assert.is(error.code, 'ERR_MMAPPER_DISPOSED')
+    assert.match(error.message, 'an adopted memory')
+  }
+})
+
+test('a mapper that ends leaves the memories as dispose does; one that may not end leaves them adopted', () => {
+  const elsewhere = imageMappings()
+  const mmapper = new ChunkStateMmapper()
+  const memory = newMemory()
+  const adopted = mmapper.adoptMemory(memory)
+  using image = MemoryImage.of(pattern(WASM_PAGE, 1))
+  adopted.load(image)
+  const other = ChunkStateMmapper.attach(mmapper.handle)
+  const theirs = newMemory()
+  const second = other.adoptMemory(theirs)
+  second.load(image)
+  assert.is(thrownBy(() => mmapper[Symbol.dispose]()).code, 'ERR_MMAPPER_ATTACHED')
+  adopted.reset()
+  other[Symbol.dispose]()
+  assert.is(thrownBy(() => second.reset()).code, 'ERR_MMAPPER_DISPOSED')
+  mmapper[Symbol.dispose]()
+  assert.is(thrownBy(() => adopted.reset()).code, 'ERR_MMAPPER_DISPOSED')
+  for (const each of [memory, theirs]) same(bytesOf(each).slice(0, WASM_PAGE), pattern(WASM_PAGE, 1))
+  assert.is(imageMappings(), elsewhere)
+  adopted.dispose()
+})
+
+// ── when the OS refuses, or a thread dies ──
+
+test('a call that the OS refuses changes nothing, and is told by offset and method', () => {
+  const { syscalls, fault, reset, made } = faultySyscalls()
+  using mmapper = new ChunkStateMmapper({ syscalls })
+  const memory = newMemory()
+  using first = MemoryImage.of(pattern(WASM_PAGE, 1))
+  using second = MemoryImage.of(pattern(WASM_PAGE, 2))
+  const calls: Readonly<Record<string, (adopted: AdoptedMemory) => void>> = {
+    load: adopted => adopted.load(second, { bytes: 2 * WASM_PAGE }),
+    discard: adopted => adopted.discard(0, 4096),
+    'take a snapshot of': adopted => adopted.snapshot().dispose(),
+    dispose: adopted => adopted.dispose(),
+  }
+  for (const [verb, call] of Object.entries(calls)) {
+    let refusals = 0
+    for (let at = 1; ; at++) {
+      reset()
+      using adopted = mmapper.adoptMemory(memory)
+      adopted.load(first)
+      bytesOf(memory)[50] = 77
+      const before = bytesOf(memory).slice()
+      reset()
+      Object.assign(fault, { at, errno: ERRNO.ENOMEM })
+      const error = refusalOf(() => call(adopted))
+      const wasReached = made() >= at
+      reset()
+      if (!wasReached) break
+      // What is only a hint, or can be done otherwise, is no refusal.
+      if (error === undefined) continue
+      refusals++
+      assert.instance(error, MmapError)
+      assert.match(error.message, new RegExp(`^Cannot ${verb} 0x.*, offset \\d+ of the memory`), `call ${at}`)
+      same(bytesOf(memory), before, `${verb}, call ${at}`)
+      assert.is(adopted.changedRanges(0, WASM_PAGE).length, 1)
+    }
+    assert.ok(refusals > 0, verb)
+  }
+})
+
+function refusalOf(run: () => void): Error | undefined {
+  try {
+    run()
+  } catch (error) {
+    return error as Error
+  }
+  return undefined
+}
+
+const ENDING = {
+  load: (adopted: AdoptedMemory, image: MemoryImage) => adopted.load(image, { bytes: 2 * WASM_PAGE }),
+  reset: (adopted: AdoptedMemory) => adopted.reset(),
+  dispose: (adopted: AdoptedMemory) => adopted.dispose(),
+} as const
+
+for (const verb of ['load', 'reset', 'dispose'] as const) {
+  test(`${verb}, broken off after any store, is finished or undone by whoever has the memory`, () => {
+    using old = MemoryImage.of(pattern(WASM_PAGE, 1))
+    using image = MemoryImage.of(pattern(WASM_PAGE, 2))
+    const elsewhere = imageMappings()
+    let isBrokenOff = true
+    let stores = 0
+    for (; isBrokenOff; stores++) {
+      using mmapper = new ChunkStateMmapper({ logMappableBytes: 42 })
+      const budget = { left: Number.POSITIVE_INFINITY }
+      using mortal = attachEnding(mmapper, budget)
+      const memory = newMemory(2)
+      const adopted = mortal.adoptMemory(memory)
+      adopted.load(old)
+      bytesOf(memory).fill(9, 4096)
+      const before = bytesOf(memory).slice()
+      isBrokenOff = breakOff(mortal, budget, stores, () => ENDING[verb](adopted, image))
+      assert.is(mortal.stats().leakedBytes, 0)
+      checkContent(verb, bytesOf(memory), before, `${verb}, ${stores} stores`)
+      if (isBrokenOff && verb !== 'dispose') {
+        const seed = bytesOf(memory)[0]! - 1
+        bytesOf(memory).fill(3)
+        adopted.reset()
+        same(bytesOf(memory).slice(0, WASM_PAGE), pattern(WASM_PAGE, seed))
+        assert.is(bytesOf(memory)[WASM_PAGE], 0)
+      }
+      adopted.dispose()
+      assert.is(imageMappings(), elsewhere, `${stores} stores`)
+    }
+    assert.ok(stores > 5, `${stores}`)
+  })
+}
+
+/** What was there before, or what was to be there; of a reset, page by page. */
+function checkContent(
+  verb: keyof typeof ENDING,
+  content: Uint8Array,
+  before: Uint8Array,
+  what: string,
+): void {
+  const after = new Uint8Array(before.length)
+  after.set(verb === 'dispose' ? before : pattern(WASM_PAGE, verb === 'load' ? 2 : 1))
+  const step = verb === 'reset' ? 4096 : content.length
+  for (let at = 0; at < content.length; at += step) {
+    const [now, was, is] = [content, before, after].map(bytes => Buffer.from(bytes.subarray(at, at + step)))
+    assert.ok(now!.equals(was!) || now!.equals(is!), `${what}, at ${at}`)
+  }
+}
+
+test('a load that is broken off leaves nothing of it elsewhere, whoever goes on', () => {
+  using image = MemoryImage.of(pattern(WASM_PAGE, 2))
+  const elsewhere = imageMappings()
+  let isBrokenOff = true
+  for (let stores = 0; isBrokenOff; stores += 2) {
+    using mmapper = new ChunkStateMmapper({ logMappableBytes: 42 })
+    const budget = { left: Number.POSITIVE_INFINITY }
+    const mortal = attachEnding(mmapper, budget)
+    const memory = newMemory(2)
+    const adopted = mortal.adoptMemory(memory)
+    isBrokenOff = breakOff(mortal, budget, stores, () => ENDING.load(adopted, image))
+    const { leakedBytes, imageBytes } = mmapper.stats()
+    assert.is(leakedBytes, 0)
+    const loaded = imageBytes === 0 ? 0 : 1
+    assert.is(imageMappings() - elsewhere, loaded, `${stores} stores`)
+    assert.is(mappingsOf(adopted).filter(({ isFile }) => isFile).length, loaded, `${stores} stores`)
+    mortal[Symbol.dispose]()
+    assert.is(imageMappings(), elsewhere)
+  }
+})
+
+uvuTest.run()
