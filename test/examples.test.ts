@@ -42,6 +42,12 @@ const LINES: Readonly<Record<string, readonly RegExp[]>> = {
     /^copying, 3 times( +\S+ ms){2} +1024\.0 MiB$/m,
   ],
   children: [/^ +child +load +Rss +Pss +its own$/m, /^ +4 +\S+ ms +64 MiB +1[78] MiB +2 MiB$/m],
+  'warm-quickjs': [
+    /^after each request +requests\/s +ms in worker +guest resident$/m,
+    /^start anew +\d+ +[\d.]+ +[\d.]+ MiB$/m,
+    /^copy all memory +\d+ +[\d.]+ +32\.0 MiB$/m,
+    /^reset to an image +\d+ +[\d.]+ +[\d.]+ MiB$/m,
+  ],
   'semispace-vm': [
     /^ +collection +pause +live +given back +committed +resident$/m,
     /^ +GC 1 +\S+ ms( +\S+ MiB){4}$/m,

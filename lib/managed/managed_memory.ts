@@ -16,6 +16,7 @@
  * | --- | --- | --- |
  * | `Reservation` | `mmapper.reserve` | addresses of its own |
  * | `SharedHeap` | `mmapper.reserveSharedHeap` | the pages of a SharedArrayBuffer |
+ * | `AdoptedMemory` | `mmapper.adoptMemory` | the pages of a WebAssembly.Memory: all committed, no chunks, no `protect`, no views |
  *
  * **All or nothing.** A call that throws has changed nothing, as it is with the mapper's own methods; see `Mmapper`.
  *
@@ -56,9 +57,9 @@ export interface ResetOptions {
 
 /** `B` is what its views lie over. */
 export interface ManagedMemory<B extends ArrayBufferLike = ArrayBufferLike> extends Disposable {
-  /** Size of the range: whole chunks. */
+  /** Size of the range: whole chunks; of an adopted memory its size now. */
   readonly bytes: number
-  /** Where it begins: aligned to chunks. */
+  /** Where it begins: aligned to chunks; of an adopted memory where it is now. */
   readonly start: Address
 
   /**
