@@ -39,6 +39,7 @@ export const READ_WRITE = 3
 export const PRIVATE = 0x22
 export const PRIVATE_FIXED = 0x32
 export const MADV_HUGEPAGE = 14
+export const MADV_DONTNEED = 4
 
 /** What the mapping that holds a SharedArrayBuffer has of memory, in bytes, by `/proc/self/smaps`. */
 export function residentBytes(memory: SharedArrayBuffer): number {

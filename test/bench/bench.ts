@@ -11,6 +11,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import koffi from 'koffi'
 import { buffers } from './buffers.js'
+import { guests } from './guests.js'
 import { hotPaths } from './hot_paths.js'
 import { images } from './images.js'
 import { mapping } from './mapping.js'
@@ -69,6 +70,7 @@ const rows = [
   startUp(),
   ...buffers(),
   ...images(),
+  ...(await guests()),
 ]
 rmSync(binary, { force: true })
 const hot = hotPaths()

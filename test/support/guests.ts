@@ -1,5 +1,8 @@
 /** Programs compiled to WebAssembly, and how their memory is got at; what the language calls WebAssembly, typed. */
+import { createRequire } from 'node:module'
 import type { WasmGlobal, WasmMemory } from '../../lib/index.js'
+
+const require = createRequire(import.meta.url)
 
 export interface Memory extends WasmMemory {
   /** A bigint for memories of 64 bits. */
@@ -116,8 +119,10 @@ export interface Sqlite {
 
 /** With an empty database in memory, attached as `m`: one that sql.js makes is a file of Emscripten's, outside of the memory. */
 export async function startSqlite(): Promise<Guest<Sqlite>> {
-  const { default: initSqlJs } = await import('sql.js' as string)
-  const guest = await startCaught<SqlJs>(() => initSqlJs())
+  // It makes one guest only, unless it is loaded anew.
+  delete require.cache[require.resolve('sql.js')]
+  const initSqlJs: () => Promise<SqlJs> = require('sql.js')
+  const guest = await startCaught(initSqlJs)
   const { Database, stackSave, stackRestore } = guest.program
   const database = new Database()
   database.run("attach ':memory:' as m")
