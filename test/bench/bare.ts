@@ -57,7 +57,6 @@ export function residentBytes(memory: SharedArrayBuffer): number {
 }
 
 export const PRIVATE_FILE_FIXED = 0x4012
-export const MADV_DONTNEED = 4
 export const memfd_create: (name: string, flags: number) => number = libc.func(
   'int memfd_create(const char *name, unsigned int flags)',
 )
