@@ -2,7 +2,8 @@
  * Runs the tests on every runtime that is supported: all of them on each Node, the lifecycle and guests on Bun and Deno
  * as well; and shows what `mmapper doctor` finds on each. Runtimes come from the npm registry, once, into a cache.
  *
- * Usage: npm run matrix [-- RUNTIME …], e.g. `npm run matrix -- node@24 deno`
+ * Usage: npm run matrix [-- RUNTIME …], e.g. `npm run matrix -- node@24 deno`; with `pyodide` among them Python is run as a
+ * guest instead of all that.
  * MMAPPER_MATRIX_CACHE: where runtimes are kept (default: node_modules/.cache/mmapper-matrix).
  * The last line is `N passed, N failed`, over all suites of all runtimes.
  */
@@ -10,18 +11,20 @@ import { spawn } from 'node:child_process'
 import { resolve } from 'node:path'
 import { table } from '../lib/mapper/inspect.js'
 import type { Finding } from '../lib/tool/doctor.js'
-import { isNode, provide, RUNTIMES, type Runtime } from './support/runtimes.js'
+import { isNode, PYODIDE, provide, RUNTIMES, type Runtime } from './support/runtimes.js'
 
 const root = resolve(import.meta.dirname, '../..')
 const MINUTES = 20
 
 const LIFECYCLE = 'build/test/lifecycle.js'
 const GUESTS = 'build/test/guests.js'
-const suitesOf = (runtime: Runtime): string[] => [
-  ...(isNode(runtime) ? ['build/test/run.js'] : []),
-  LIFECYCLE,
-  GUESTS,
-]
+const PYTHON = 'build/test/pyodide.js'
+const words = process.argv.slice(2)
+const wanted = words.filter(word => word !== PYODIDE.name)
+const suites = wanted.length < words.length ? [PYTHON] : ['build/test/run.js', LIFECYCLE, GUESTS]
+const suitesOf = (runtime: Runtime): string[] =>
+  suites.filter(suite => suite !== 'build/test/run.js' || isNode(runtime))
+if (suites.includes(PYTHON)) process.env.MMAPPER_PYODIDE = provide(PYODIDE)
 
 function run(program: string, args: readonly string[]): Promise<{ output: string; ended: string }> {
   return new Promise(done => {
@@ -57,6 +60,7 @@ async function runSuite(program: string, runtime: Runtime, suite: string): Promi
   const failed = Number(counts?.[2] ?? 0) + (isBad ? 1 : 0)
   if (failed > 0) console.log(`--- ${runtime.name} ${suite}: ${ended}\n${output}`)
   const skipped = counts?.[3] === undefined ? '' : `, ${counts[3]} skipped`
+  for (const [line] of output.matchAll(/^\d+ MiB; .*$/gm)) console.log(`${runtime.name}: ${line}`)
   return { passed, failed, cell: `${passed} passed, ${failed} failed${skipped}${isBad ? ` (${ended})` : ''}` }
 }
 
@@ -69,10 +73,10 @@ async function findingsOf(program: string, runtime: Runtime): Promise<Finding[]>
   }
 }
 
-const wanted = process.argv.slice(2)
 const runtimes = RUNTIMES.filter(({ name }) => wanted.length === 0 || wanted.includes(name))
-const suites = ['build/test/run.js', LIFECYCLE, GUESTS]
-const rows = [['runtime', 'all tests', 'lifecycle', 'guests']]
+const rows = [
+  ['runtime', ...suites.map(suite => suite.replace(/^.*\/(.*)\.js$/, '$1').replace('run', 'all tests'))],
+]
 const capabilities: Finding[][] = []
 let passed = 0
 let failed = runtimes.length === 0 ? 1 : 0
@@ -94,7 +98,7 @@ for (const runtime of runtimes) {
   } catch (error) {
     failed++
     console.log(`--- ${runtime.name}: ${(error as Error).message}`)
-    cells.push('not installed', '–', '–')
+    cells.push('not installed', ...suites.slice(1).map(() => '–'))
   }
   rows.push([runtime.name, ...cells])
   console.log(`${runtime.name}: ${cells.join('; ')}`)

@@ -28,7 +28,7 @@ interface Namespace {
   readonly Module: new (bytes: Uint8Array) => object
   readonly Instance: new (module: object, imports?: Imports) => Instance
   readonly RuntimeError: new () => Error
-  instantiate(source: unknown, imports: Imports): Promise<Instance | { readonly instance: Instance }>
+  instantiate(source: unknown, imports?: Imports): Promise<Instance | { readonly instance: Instance }>
 }
 
 export const { WebAssembly: wasm } = globalThis as unknown as { WebAssembly: Namespace }
@@ -42,33 +42,43 @@ export interface Guest<T> {
   trap(run: () => void): void
 }
 
-/** Starts a program that does not hand out its memory: the exports of `instantiate` are caught while it loads. */
-export async function startCaught<T>(start: () => Promise<T>): Promise<Guest<T>> {
+/** Starts a program that does not hand out its memory: what is instantiated is caught while it loads, the largest counts. */
+export async function startCaught<T>(
+  start: () => Promise<T>,
+  change: (imports: Imports) => Imports = imports => imports,
+): Promise<Omit<Guest<T>, 'trap'>> {
   const { instantiate } = wasm
-  let caught: { readonly exports: Exports; readonly imports: Imports } | undefined
-  const traps = { isOn: false }
-  wasm.instantiate = async (source, imports) => {
-    const result = await instantiate.call(wasm, source, trapping(imports, traps))
-    caught = { exports: ('instance' in result ? result.instance : result).exports, imports }
+  let caught: { readonly exports: Exports; readonly memory: Memory } | undefined
+  wasm.instantiate = async (source, imports = {}) => {
+    const result = await instantiate.call(wasm, source, change(imports))
+    const { exports } = 'instance' in result ? result.instance : result
+    for (const one of [exports, ...Object.values(imports)].flatMap(part => Object.values(part))) {
+      const size = caught?.memory.buffer.byteLength ?? -1
+      if (one instanceof wasm.Memory && one.buffer.byteLength > size) caught = { exports, memory: one }
+    }
     return result
   }
   try {
     const program = await start()
-    const { exports, imports } = caught!
-    const candidates = [exports, ...Object.values(imports)].flatMap(part => Object.values(part))
-    const memory = candidates.find((one): one is Memory => one instanceof wasm.Memory)!
-    const trap = (run: () => void): void => {
-      traps.isOn = true
-      try {
-        run()
-      } finally {
-        traps.isOn = false
-      }
-    }
-    return { program, memory, exports, trap }
+    return { program, ...caught! }
   } finally {
     wasm.instantiate = instantiate
   }
+}
+
+/** As `startCaught`, and it can be made to trap. */
+async function startTrapping<T>(start: () => Promise<T>): Promise<Guest<T>> {
+  const traps = { isOn: false }
+  const guest = await startCaught(start, imports => trapping(imports, traps))
+  const trap = (run: () => void): void => {
+    traps.isOn = true
+    try {
+      run()
+    } finally {
+      traps.isOn = false
+    }
+  }
+  return { ...guest, trap }
 }
 
 function trapping(imports: Imports, traps: { readonly isOn: boolean }): Imports {
@@ -93,7 +103,7 @@ export type Evaluate = (code: string) => unknown
 export async function startQuickJs(): Promise<Guest<Evaluate>> {
   const { newQuickJSWASMModuleFromVariant } = await import('quickjs-emscripten-core')
   const { default: variant } = await import('@jitl/quickjs-wasmfile-release-sync')
-  const guest = await startCaught(() => newQuickJSWASMModuleFromVariant(variant as never))
+  const guest = await startTrapping(() => newQuickJSWASMModuleFromVariant(variant as never))
   const context = guest.program.newContext()
   context
     .newFunction('host', () => context.undefined)
@@ -122,7 +132,7 @@ export async function startSqlite(): Promise<Guest<Sqlite>> {
   // It makes one guest only, unless it is loaded anew.
   delete require.cache[require.resolve('sql.js')]
   const initSqlJs: () => Promise<SqlJs> = require('sql.js')
-  const guest = await startCaught(initSqlJs)
+  const guest = await startTrapping(initSqlJs)
   const { Database, stackSave, stackRestore } = guest.program
   const database = new Database()
   database.run("attach ':memory:' as m")

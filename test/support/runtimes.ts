@@ -49,6 +49,14 @@ export const RUNTIMES: readonly Runtime[] = [
   },
 ]
 
+/** Python as a guest: a package like the runtimes, but none. */
+export const PYODIDE: Runtime = {
+  name: 'pyodide',
+  spec: 'pyodide',
+  programs: ['pyodide/pyodide.mjs'],
+  args: [],
+}
+
 export const isNode = ({ name }: Runtime): boolean => name.startsWith('node@')
 
 function programOf({ name, programs }: Runtime): string | undefined {
