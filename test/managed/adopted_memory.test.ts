@@ -1,6 +1,8 @@
 /** Memories of guests: what is managed, what is refused, what is left. Real guests on any runtime: `guests.ts`. */
 import { readFileSync } from 'node:fs'
+import { setImmediate } from 'node:timers/promises'
 import { inspect } from 'node:util'
+import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads'
 import { test as uvuTest } from 'uvu'
@@ -51,6 +53,18 @@ function imageMappings(): number {
   return readFileSync('/proc/self/maps', 'latin1')
     .split('\n')
     .filter(line => line.includes('/memfd:mmapper')).length
+}
+
+setFlagsFromString('--expose-gc')
+const gc = runInNewContext('gc') as () => void
+
+/** The same when what earlier tests dropped is gone. */
+async function imageMappingsOfOthers(): Promise<number> {
+  for (let round = 0; round < 3; round++) {
+    gc()
+    await setImmediate()
+  }
+  return imageMappings()
 }
 
 // ── the contract ──
@@ -422,8 +436,8 @@ test('dispose leaves what the memory holds, without a file, and refuses what com
   }
 })
 
-test('a mapper that ends leaves the memories as dispose does; one that may not end leaves them adopted', () => {
-  const elsewhere = imageMappings()
+test('a mapper that ends leaves the memories as dispose does; one that may not end leaves them adopted', async () => {
+  const elsewhere = await imageMappingsOfOthers()
   const mmapper = new ChunkStateMmapper()
   const memory = newMemory()
   const adopted = mmapper.adoptMemory(memory)
@@ -500,10 +514,10 @@ const ENDING = {
 } as const
 
 for (const verb of ['load', 'reset', 'dispose'] as const) {
-  test(`${verb}, broken off after any store, is finished or undone by whoever has the memory`, () => {
+  test(`${verb}, broken off after any store, is finished or undone by whoever has the memory`, async () => {
     using old = MemoryImage.of(pattern(WASM_PAGE, 1))
     using image = MemoryImage.of(pattern(WASM_PAGE, 2))
-    const elsewhere = imageMappings()
+    const elsewhere = await imageMappingsOfOthers()
     let isBrokenOff = true
     let stores = 0
     for (; isBrokenOff; stores++) {
@@ -548,9 +562,9 @@ function checkContent(
   }
 }
 
-test('a load that is broken off leaves nothing of it elsewhere, whoever goes on', () => {
+test('a load that is broken off leaves nothing of it elsewhere, whoever goes on', async () => {
   using image = MemoryImage.of(pattern(WASM_PAGE, 2))
-  const elsewhere = imageMappings()
+  const elsewhere = await imageMappingsOfOthers()
   let isBrokenOff = true
   for (let stores = 0; isBrokenOff; stores += 2) {
     using mmapper = new ChunkStateMmapper({ logMappableBytes: 42 })

@@ -75,17 +75,20 @@ test('what lies right at an end is not trimmed there', () => {
   last.mmapper[Symbol.dispose]()
 })
 
+/** Not ENOMEM, for which gaps are tried that need no trimming. */
+const REFUSAL = ERRNO.EPERM
+
 test('if one end cannot be trimmed everything is released', () => {
   for (const [refusals, pieces] of [
     [
-      [ERRNO.ENOMEM],
+      [REFUSAL],
       [
         [at(1), 3 * CHUNK],
         [at(1), TOTAL],
       ],
     ],
     [
-      [0, ERRNO.ENOMEM],
+      [0, REFUSAL],
       [
         [at(1), 3 * CHUNK],
         [at(6), CHUNK - PAGE],
@@ -93,7 +96,7 @@ test('if one end cannot be trimmed everything is released', () => {
       ],
     ],
     [
-      [ERRNO.ENOMEM, ERRNO.ENOMEM],
+      [REFUSAL, REFUSAL],
       [
         [at(1), 3 * CHUNK],
         [at(1), TOTAL],
@@ -105,7 +108,7 @@ test('if one end cannot be trimmed everything is released', () => {
     os.refusals = [...refusals]
     const made = calls(() => {
       const error = thrownBy(() => mmapper.quarantineAddressRangeAnywhere(2 * PAGES, { align: WIDE }))
-      assert.is(error.code, 'ENOMEM')
+      assert.is(error.code, 'EPERM')
       assert.is(error.partial, undefined)
     })
     assert.equal(
@@ -116,6 +119,24 @@ test('if one end cannot be trimmed everything is released', () => {
     assert.is(mmapper.stats().leakedBytes, 0)
     mmapper[Symbol.dispose]()
   }
+})
+
+test('for want of mappings to trim with, a gap is taken that needs no trimming', () => {
+  const { mmapper, os, calls } = make()
+  os.refusals = [ERRNO.ENOMEM]
+  let start = 0
+  const made = calls(() => {
+    start = mmapper.quarantineAddressRangeAnywhere(2 * PAGES, { align: WIDE })
+  })
+  assert.equal(made.slice(1), [
+    ['munmap', at(1), 3 * CHUNK],
+    ['munmap', at(1), TOTAL],
+    ['mmap', start, 2 * CHUNK],
+  ])
+  assert.is(start % WIDE, 0)
+  assert.equal(runsOf(mmapper), [[start, 2 * CHUNK, 'Quarantined']])
+  assert.equal(mmapper.audit(), [])
+  mmapper[Symbol.dispose]()
 })
 
 test('what cannot be released at all stays Quarantined in whole chunks; the rest goes with the next reservation', () => {
