@@ -1,5 +1,6 @@
 /** The OS layer: kernels that behave otherwise, page sizes, probes. */
 
+import { spawnSync } from 'node:child_process'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import {
@@ -190,6 +191,25 @@ test('what came to lie elsewhere is forgotten with its release: a later repair d
     assert.equal(leftOver(calls), [], `${refusals} refused`)
     real.munmap(WINDOW + CHUNK, CHUNK)
   }
+})
+
+test('a platform that nobody has described can load the library, and is told when memory is wanted', () => {
+  const script = `
+    await import('koffi')
+    Object.defineProperty(process, 'platform', { value: 'win32' })
+    const { ChunkStateMmapper, libcSyscalls } = await import('${new URL('../../lib/index.js', import.meta.url)}')
+    for (const act of [() => new ChunkStateMmapper(), () => libcSyscalls().munmap(4096, 4096)]) {
+      try {
+        act()
+      } catch (error) {
+        console.log(error.code)
+      }
+    }`
+  const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+    encoding: 'utf8',
+    cwd: import.meta.dirname,
+  })
+  assert.is(stdout, 'ERR_MMAPPER_UNSUPPORTED\nERR_MMAPPER_UNSUPPORTED\n')
 })
 
 test.run()
