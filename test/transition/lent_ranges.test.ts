@@ -24,14 +24,16 @@ test('whoever does not hold the buffer is refused at each of its chunks, by name
   const { mmapper, other, first, second, end } = make()
   for (const heap of [first, second]) {
     for (const start of [heap.start, heap.start + CHUNK]) {
-      for (const act of [
-        (mapper: ChunkStateMmapper) => mapper.ensureMapped(start, PAGES),
-        (mapper: ChunkStateMmapper) => mapper.protect(start, PAGES, 'Read'),
-        (mapper: ChunkStateMmapper) => mapper.decommit(start, PAGES),
-        (mapper: ChunkStateMmapper) => mapper.unmap(start, PAGES),
-      ]) {
+      const acts: Readonly<Record<string, (mapper: ChunkStateMmapper) => void>> = {
+        map: mapper => mapper.ensureMapped(start, PAGES),
+        protect: mapper => mapper.protect(start, PAGES, 'Read'),
+        decommit: mapper => mapper.decommit(start, PAGES),
+        unmap: mapper => mapper.unmap(start, PAGES),
+      }
+      for (const [operation, act] of Object.entries(acts)) {
         const error = thrownBy(() => act(other))
         assert.is(error.code, 'ERR_MAP_STATE')
+        assert.is(error.operation, operation)
         assert.is(error.state, 'Quarantined')
         assert.is(error.start, heap.start)
         assert.is(error.bytes, 2 * CHUNK)

@@ -51,13 +51,14 @@ test('a view of another attachment is in the way of what would take its memory, 
   const other = ChunkStateMmapper.attach(mmapper.handle)
   mmapper.ensureMapped(at(0), 4 * PAGES)
   const view = other.view(at(1) + 4096, 8192)
-  for (const act of [
-    () => mmapper.decommit(at(1), PAGES),
-    () => mmapper.decommit(at(0), 4 * PAGES),
-    () => mmapper.unmap(at(1), PAGES),
-    () => mmapper.protect(at(1) + 8192, 1, 'NoAccess'),
-  ]) {
+  for (const [operation, act] of [
+    ['decommit', () => mmapper.decommit(at(1), PAGES)],
+    ['decommit', () => mmapper.decommit(at(0), 4 * PAGES)],
+    ['unmap', () => mmapper.unmap(at(1), PAGES)],
+    ['protect', () => mmapper.protect(at(1) + 8192, 1, 'NoAccess')],
+  ] as const) {
     const error = thrownBy(act)
+    assert.ok(error.message.startsWith(`Cannot ${operation} 0x`))
     assert.is(error.code, 'ERR_VIEW_IN_USE')
     assert.equal(error.views, [{ start: at(1) + 4096, bytes: 8192, thread: 'this thread' }])
   }

@@ -49,6 +49,7 @@ test('a decommit that the OS forbids changes nothing: content, protections, stat
     const made = calls(() => {
       const error = thrownBy(() => mmapper.decommit(at(0), chunks * PAGES))
       assert.is(error.code, 'EPERM')
+      assert.match(error.message, /^Cannot decommit 0x/)
       assert.is(error.syscall, 'mmap')
       assert.is(error.partial, undefined)
     })

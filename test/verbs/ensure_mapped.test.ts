@@ -21,6 +21,7 @@ test('a commit that is taken back is told its wish for huge pages again', () => 
     const error = thrownBy(() => mmapper.ensureMapped(at(0), 2 * PAGES))
     assert.is(error.code, 'ENOMEM')
     assert.is(error.syscall, 'mmap')
+    assert.match(error.message, /^Cannot map 0x/)
     assert.is(error.partial, undefined)
   })
   assert.equal(made, ['mprotect 0+1 rw', 'mmap 1+1 rw', 'replace 0+1 -', 'huge 0+1'])
@@ -44,6 +45,7 @@ test('a chunk whose commit is refused is made inaccessible again, one way or ano
           const error = thrownBy(() => mmapper.ensureMapped(at(0), chunks * PAGES))
           assert.is(error.code, 'ENOMEM')
           assert.is(error.syscall, 'mprotect')
+          assert.match(error.message, /^Cannot map 0x/)
           assert.is(error.partial, undefined)
         }),
         made.map(scaled),

@@ -52,6 +52,7 @@ test('an unmap refused after its first segment says what is gone; the rest is wh
     }
     const error = thrownBy(() => mmapper.unmap(at(0), 3 * PAGES))
     assert.is(error.syscall, 'munmap')
+    assert.match(error.message, /^Cannot unmap 0x/)
     assert.is(error.address, at(2))
     assert.is(error.bytes, CHUNK)
     assert.equal(error.partial, { start: at(0), bytes: (isStuck ? 3 : 1) * CHUNK })
@@ -165,6 +166,20 @@ test('a protection that cannot be known is not set when an unmap is undone', () 
     assert.equal(made, ['mprotect 0+1 -', 'mprotect 2+1 -', 'munmap 0+1', 'mprotect 2+1 rw'])
   })
   refuse()
+  mmapper[Symbol.dispose]()
+})
+
+test('a segment that turns out to be gone is neither split nor released', () => {
+  const { mmapper, calls } = watchCalls()
+  mmapper.quarantineAddressRange(at(0), PAGES)
+  mmapper.markAsMapped(at(0), CHUNK)
+  libc.munmap(at(0), CHUNK)
+  mmapper.ensureMapped(at(2), PAGES)
+  assert.equal(
+    calls(() => mmapper.unmap(at(0), 3 * PAGES)),
+    ['munmap 2+1'],
+  )
+  assert.is(statesOf(mmapper, 3), 'UUU')
   mmapper[Symbol.dispose]()
 })
 
