@@ -102,6 +102,40 @@ test('a name longer than any buffer is cut, and the lines after it are shown', (
   }
 })
 
+test('what follows in a name that is cut is no mapping, however much it looks like one', () => {
+  const head = '1000-2000 rw-p 00000000 08:01 77 '
+  const fake = '5000-6000 rw-p 00000000 00:00 0 fake'
+  for (const rest of [fake, `${fake}${'y'.repeat(9000)}`]) {
+    const long = `${head}${'x'.repeat(8192 - head.length)}${rest}\n`
+    const { failure, names } = visitText(`${long}2000-3000 rw-p 00000000 00:00 0 [heap]\n`, 4096)
+    assert.is(failure, '')
+    assert.equal(
+      names.map(name => name.replace(/x+/, 'x')),
+      ['x', '[heap]'],
+    )
+  }
+})
+
+test('a file that was opened is closed, whatever the visitor does', () => {
+  const closed: number[] = []
+  const fake = { openSync: () => 4321, readSync: () => 0, closeSync: (fd: number) => closed.push(fd) }
+  assert.is(
+    withFs(fake, () => visitMaps(() => {})),
+    '',
+  )
+  assert.equal(closed, [4321])
+  const bytes = Buffer.from('1000-2000 rw-p 00000000 00:00 0 \n', 'latin1')
+  const readSync = (_: number, into: Uint8Array): number => {
+    into.set(bytes, 0)
+    return bytes.length
+  }
+  const visit = (): never => {
+    throw new Error('enough')
+  }
+  assert.throws(() => withFs({ ...fake, readSync }, () => visitMaps(visit)), /enough/)
+  assert.equal(closed, [4321, 4321])
+})
+
 test('a failure is told by its name, at the beginning and in the middle', () => {
   let calls = 0
   const failing = (after: number) => (): number => {

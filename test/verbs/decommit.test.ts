@@ -1,7 +1,7 @@
 /** What `decommit` asks of the OS, call by call: what is told again, and what holds where it was refused. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { libcSyscalls, MmapProtection } from '../../lib/index.js'
+import { libcSyscalls, MemoryImage, MmapProtection } from '../../lib/index.js'
 import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { at, huge, osOf, statesOf, watchCalls } from '../support/watched_calls.js'
 
@@ -155,9 +155,70 @@ test('a decommit without guards discards what was made accessible first, and say
     calls(() => heap.decommit(0, CHUNK)),
     ['mprotect 0+1 rw', 'discard 0+1'],
   )
-  assert.is(mmapper.stateAt(heap.start), 'Quarantined')
+  assert.equal(
+    [...mmapper.runs()].map(({ bytes, state, foreign }) => [bytes, state, foreign]),
+    [[2 * CHUNK, 'Quarantined', false]],
+  )
+  assert.equal(mmapper.audit(), [])
+  assert.equal(calls(commit), ['discard 0+1', 'mprotect 0+1 r'])
+  mmapper[Symbol.dispose]()
+})
+
+test('a decommit without guards of what is loaded from a file replaces it, and says so when it is refused', () => {
+  const image = MemoryImage.of(new Uint8Array(CHUNK).fill(7))
+  const { mmapper, rig, calls, refuse } = watchCalls({})
+  const heap = mmapper.reserveSharedHeap(2 * CHUNK, { guard: false })
+  rig.base = heap.start
+  heap.load(image)
+  refuse('restore 0+1 rw')
+  const made = calls(() => {
+    const error = thrownBy(() => heap.decommit(0, CHUNK))
+    assert.is(error.syscall, 'mmap')
+    assert.is(error.code, 'ENOMEM')
+  })
+  assert.is(made[0], 'restore 0+1 rw')
+  assert.is(heap.view(Uint8Array, 0, 1)[0], 7)
+  refuse()
+  assert.equal(
+    calls(() => heap.decommit(0, CHUNK)),
+    ['restore 0+1 rw'],
+  )
+  assert.equal(
+    [...mmapper.runs()].map(({ bytes, state, foreign }) => [bytes, state, foreign]),
+    [[2 * CHUNK, 'Quarantined', false]],
+  )
+  assert.equal(
+    calls(() => heap.commit(0, CHUNK)),
+    ['discard 0+1', 'mprotect 0+1 rw'],
+  )
+  assert.is(heap.view(Uint8Array, 0, 1)[0], 0)
   assert.equal(mmapper.audit(), [])
   mmapper[Symbol.dispose]()
+  image.dispose()
+})
+
+test('what is loaded and could only be discarded is replaced before it is mapped again, and reads zeros', () => {
+  const image = MemoryImage.of(new Uint8Array(CHUNK).fill(7))
+  const { mmapper, rig, calls, refuse } = watchCalls({})
+  const heap = mmapper.reserveSharedHeap(2 * CHUNK)
+  rig.base = heap.start
+  heap.load(image)
+  rig.refuse = call => (/replace|mprotect/.test(call) ? ERRNO.ENOMEM : undefined)
+  heap.decommit(0, CHUNK)
+  assert.is(mmapper.stateAt(heap.start), 'Quarantined')
+  refuse('replace 0+1 -')
+  assert.is(thrownBy(() => heap.commit(0, CHUNK)).code, 'ENOMEM')
+  assert.is(mmapper.stateAt(heap.start), 'Quarantined')
+  refuse()
+  assert.equal(
+    calls(() => heap.commit(0, CHUNK)),
+    ['replace 0+1 -', 'discard 0+1', 'mprotect 0+1 rw'],
+  )
+  assert.is(heap.view(Uint8Array, 0, 1)[0], 0)
+  assert.is(heap.view(Uint8Array, CHUNK - 1, 1)[0], 0)
+  assert.equal(mmapper.audit(), [])
+  mmapper[Symbol.dispose]()
+  image.dispose()
 })
 
 test('what lay Quarantined between Mapped chunks stays so when a decommit is refused', () => {

@@ -46,6 +46,7 @@ test('a chunk whose commit is refused is made inaccessible again, one way or ano
           assert.is(error.code, 'ENOMEM')
           assert.is(error.syscall, 'mprotect')
           assert.match(error.message, /^Cannot map 0x/)
+          assert.equal([error.address, error.bytes], [at(0), chunks * CHUNK])
           assert.is(error.partial, undefined)
         }),
         made.map(scaled),
@@ -191,6 +192,39 @@ test('a release that is refused while rolling back leaves memory that is ours, a
     refuse()
     mmapper[Symbol.dispose]()
   }
+})
+
+test('huge pages are told once, of the chunks that are to have them, and a name stays a name', () => {
+  const { mmapper, calls } = watchCalls()
+  const annotation = MmapAnnotation.misc('a')
+  mmapper.quarantineAddressRange(at(0), 2 * PAGES, { ...huge, annotation })
+  mmapper.quarantineAddressRange(at(4), 4 * PAGES, { annotation })
+  assert.equal(
+    calls(() => mmapper.ensureMapped(at(0), 2 * PAGES, huge)),
+    ['mprotect 0+2 rw'],
+  )
+  mmapper.ensureMapped(at(4), 2 * PAGES, { annotation: MmapAnnotation.misc('b') })
+  assert.equal(
+    calls(() => mmapper.ensureMapped(at(6), 2 * PAGES, huge)),
+    ['mprotect 6+2 rw', 'huge 6+2'],
+  )
+  assert.equal(
+    [...mmapper.runs()].map(run => [(run.start - WINDOW) / CHUNK, run.annotation]),
+    [
+      [0, 'mmapper:misc:a'],
+      [4, 'mmapper:misc:b'],
+      [6, 'mmapper:misc:a'],
+    ],
+  )
+  assert.equal(
+    calls(() => mmapper.decommit(at(4), 2 * PAGES)),
+    ['replace 4+2 -'],
+  )
+  assert.equal(
+    calls(() => mmapper.decommit(at(6), 2 * PAGES)),
+    ['replace 6+2 -', 'huge 6+2'],
+  )
+  mmapper[Symbol.dispose]()
 })
 
 test.run()
