@@ -1,12 +1,15 @@
 /**
- * npm run example children: a parent makes the memory that its children begin with, once. Each of them loads it in
- * microseconds; what they only read is in memory once, what they write is their own.
+ * npm run example children: a parent makes the memory that its children begin with, once. Each of them loads it, and nothing
+ * is read or copied for that: what they only read is in memory once, what they write is their own.
  *
  * ```
- *        child        load         Rss         Pss     its own
- *            1     0.45 ms      64 MiB      18 MiB       2 MiB
- *            2     0.48 ms      64 MiB      18 MiB       2 MiB
+ *        child         Rss         Pss     its own
+ *            1      64 MiB      18 MiB       2 MiB
+ *            2      64 MiB      18 MiB       2 MiB
+ *            3      64 MiB      18 MiB       2 MiB
+ *            4      64 MiB      18 MiB       2 MiB
  * ```
+ * Rss counts what is shared in full, Pss by its share: together they have 72 MiB, the image and what each has written.
  */
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
@@ -28,17 +31,15 @@ function mebibytes(field: string, start: number): string {
 async function child(): Promise<void> {
   using mmapper = createMmapper()
   using image = MemoryImage.open('/proc/self/fd/3') // or the path of a file that `image.save` wrote
-  const began = performance.now()
   const memory = mmapper.reserve(image.bytes)
   memory.load(image)
-  const took = performance.now() - began
   const words = memory.view(Int32Array)
   for (let at = 0; at < words.length; at += 1024) if (words[at] !== at) throw new Error(`wrong at ${at}`)
   words.fill(-1, 0, OWN_BYTES / 4)
   process.send!('ready')
   await once(process, 'message')
   const sizes = ['Rss', 'Pss', 'Private_Dirty'].map(field => mebibytes(field, memory.start))
-  process.send!([`${took.toFixed(2)} ms`, ...sizes])
+  process.send!(sizes)
   await once(process, 'message')
   mmapper.releaseViews(memory.start, memory.bytes / 4096)
   process.disconnect()
@@ -52,7 +53,7 @@ async function parent(): Promise<void> {
   await answers()
   for (const child of children) child.send('measure')
   const print = (cells: string[]) => console.log(cells.map(cell => cell.padStart(12)).join(''))
-  print(['child', 'load', 'Rss', 'Pss', 'its own'])
+  print(['child', 'Rss', 'Pss', 'its own'])
   for (const [index, sizes] of (await answers()).entries()) print([`${index + 1}`, ...(sizes as string[])])
   for (const child of children) child.send('end')
 }

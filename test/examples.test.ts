@@ -41,7 +41,7 @@ const LINES: Readonly<Record<string, readonly RegExp[]>> = {
     /^filling, 3 times( +\S+ ms){2} +512\.0 MiB$/m,
     /^copying, 3 times( +\S+ ms){2} +1024\.0 MiB$/m,
   ],
-  children: [/^ +child +load +Rss +Pss +its own$/m, /^ +4 +\S+ ms +64 MiB +1[78] MiB +2 MiB$/m],
+  children: [/^ +child +Rss +Pss +its own$/m, /^ +4 +64 MiB +1[78] MiB +2 MiB$/m],
   'warm-quickjs': [
     /^after each request +requests\/s +ms in worker +guest resident$/m,
     /^start anew +\d+ +[\d.]+ +[\d.]+ MiB$/m,
