@@ -15,6 +15,8 @@
  *
  * So for the time of the call the new pages are charged beside the old ones, if they are writable and not an engine's.
  *
+ * What can be refused is in `load_staging.ts`, what replaces the old pages in `load_placing.ts`.
+ *
  * **Redo.** Nothing moved: released and undone. Else what is not known to be moved is mapped in place, for the pages are
  * our own, and published. Where that is refused, or the buffer of a heap is not held here, protections are not known.
  */
@@ -25,7 +27,6 @@ import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js
 import { FOREIGN, MAPPED, QUARANTINED, STATE_MASK, stateName } from '../chunks/entry.js'
 import { type FileCalls, fileCalls, readFully } from '../os/file_calls.js'
 import { PLATFORM } from '../os/libc.js'
-import type { Owner } from '../os/os_memory.js'
 import { visitData } from '../os/sparse_file.js'
 import { NO_FILE } from '../shared_state/image_table.js'
 import * as Journal from '../shared_state/journal.js'
@@ -33,13 +34,23 @@ import { adoptFromOs } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, leak, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
-import { closeUnused, ownerOf } from '../transition/loaded.js'
-import { hasUnknown, spanning } from '../transition/page_runs.js'
+import { closeUnused } from '../transition/loaded.js'
+import { hasUnknown } from '../transition/page_runs.js'
 import { type Pages, pagesOf } from '../transition/pages.js'
 import { checkLimit, checkViews, refused, stateError } from '../transition/refusal.js'
-import { restoreHints } from '../transition/restore.js'
 import { attempt } from '../transition/roll_back.js'
-import { dropLeftovers, recommitUndo } from './ensure_mapped.js'
+import { placeDirectly, publish, replace } from './load_placing.js'
+import {
+  commitAround,
+  decommitAround,
+  loadOf,
+  type Refusal,
+  releaseHeld,
+  stage,
+  UNKNOWN_PLACE,
+  undo,
+  visitQuarantined,
+} from './load_staging.js'
 
 /** An open file of which a part is an image, checked a moment ago (`fileOf`). */
 export interface LoadedFile {
@@ -61,16 +72,6 @@ export interface LoadRequest extends ByteRange {
   readonly around?: MmapProtection | undefined
   /** `copied`: into memory without a file, of which nothing is loaded then. Default `mapped`. */
   readonly content?: 'mapped' | 'copied' | undefined
-}
-
-interface Refusal {
-  readonly syscall: string
-  readonly errno: number
-}
-
-interface Failure extends Refusal {
-  /** What is not as it was. */
-  readonly partial: ByteRange | undefined
 }
 
 /** Loads whole OS pages of own chunks; the descriptor is duplicated, and may be closed afterwards. */
@@ -173,96 +174,6 @@ function record(
   journal[Journal.Outcome] = 0
 }
 
-/** Outcome of a load of which a part may or may not have been moved: all of it is mapped in place. */
-const UNKNOWN_PLACE = 1
-
-/** What the journal says of a load, in the units of the OS. */
-interface Load extends ByteRange {
-  /** Bytes of the file's part. */
-  readonly fileBytes: number
-  readonly prot: number
-  readonly part: { readonly fd: number; readonly offset: number }
-  readonly owner: Owner
-  /** Whose zeros are like: those of a heap are charged, whoever reserved it. */
-  readonly zerosOwner: Owner
-  readonly chunks: ChunkRange
-}
-
-function loadOf({ layout: { journal }, images, map, space }: Context): Load {
-  const startPage = journal[Journal.StartPage]!
-  const start = startPage * BYTES_IN_PAGE
-  const file = journal[Journal.File]!
-  const chunks = { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! }
-  return {
-    start,
-    bytes: (journal[Journal.LimitPage]! - startPage) * BYTES_IN_PAGE,
-    fileBytes: (journal[Journal.MiddlePage]! - startPage) * BYTES_IN_PAGE,
-    prot: journal[Journal.Protection]!,
-    part: { fd: file < 0 ? -1 : images.fdOf(file), offset: start + journal[Journal.Delta]! },
-    owner: ownerOf(map.entryAt(chunks.start)),
-    zerosOwner: space === Journal.Engine ? 'lent' : 'own',
-    chunks,
-  }
-}
-
-// ── what can be refused ──
-
-/** Commits what of the first and the last chunk is not loaded, if they were Quarantined. */
-function commitAround(context: Context): Refusal | undefined {
-  const { geometry, layout } = context
-  const { start, bytes, chunks } = loadOf(context)
-  const around = layout.journal[Journal.Around]!
-  const whole = geometry.byteRange(chunks)
-  const dropped = dropQuarantined(context, chunks)
-  if (dropped < 0) return { syscall: 'madvise', errno: dropped }
-  const commit = (chunk: number, from: number, to: number): number =>
-    from < to && isQuarantined(context, chunk) ? context.os.commit(from, to - from, around) : 0
-  const head = commit(chunks.start, whole.start, start)
-  const errno = head < 0 ? head : commit(chunks.limit - 1, start + bytes, whole.start + whole.bytes)
-  return errno < 0 ? { syscall: 'mprotect', errno } : undefined
-}
-
-function isQuarantined({ map }: Context, chunk: number): boolean {
-  return (map.entryAt(chunk) & STATE_MASK) === QUARANTINED
-}
-
-function visitQuarantined<T>(
-  { map }: Context,
-  chunks: ChunkRange,
-  visit: (run: ChunkRange, entry: number) => T | undefined,
-): T | undefined {
-  return map.visitRuns(chunks, -1, (run, entry) =>
-    (entry & STATE_MASK) === QUARANTINED ? visit(run, entry) : undefined,
-  )
-}
-
-function dropQuarantined(context: Context, chunks: ChunkRange): number {
-  const refusal = visitQuarantined(context, chunks, run => {
-    const errno = dropLeftovers(context, run)
-    return errno < 0 ? errno : undefined
-  })
-  return refusal ?? 0
-}
-
-/** Maps the new pages where the OS likes. Not where they cannot be moved from there. */
-function stage(context: Context): Refusal | undefined {
-  const { os, layout } = context
-  const { journal } = layout
-  if (!os.canMove) return undefined
-  const { bytes, fileBytes, prot, part, owner, zerosOwner } = loadOf(context)
-  const zeros = bytes - fileBytes
-  journal[Journal.Asked] = journal[Journal.Limit]!
-  const isFile = fileBytes > 0
-  const found = isFile ? os.mapFile(bytes, prot, part, owner) : os.reserveAnywhere(bytes, 0, zerosOwner)
-  journal[Journal.HeldBase] = found
-  if (found < 0) return { syscall: 'mmap', errno: found }
-  if (zeros === 0) return undefined
-  const reserved = isFile ? os.decommit(found + fileBytes, zeros, zerosOwner) : 0
-  if (reserved < 0) return { syscall: 'mmap', errno: reserved }
-  const errno = os.commit(found + fileBytes, zeros, prot)
-  return errno < 0 ? { syscall: 'mprotect', errno } : undefined
-}
-
 /** Content that is to be copied, into the pages that are held. */
 function copyStaged(
   { layout: { journal }, os }: Context,
@@ -277,119 +188,6 @@ function copyStaged(
     readFully(os.pageCalls, file.fd, to + start, end - start, start),
   )
   return errno < 0 ? { syscall: 'pread', errno } : undefined
-}
-
-/** Releases what is held and takes back what was committed; what to throw. */
-function undo(context: Context, refusal: Refusal): Failure {
-  releaseHeld(context)
-  return { ...refusal, partial: decommitAround(context) }
-}
-
-/** Releases what is held elsewhere; what the OS does not take back is a stray. */
-function releaseHeld(context: Context): void {
-  const { os, layout } = context
-  const { journal } = layout
-  const from = journal[Journal.HeldFrom]!
-  const start = journal[Journal.HeldBase]! + from
-  const bytes = journal[Journal.HeldTo]! - from
-  if (!(journal[Journal.HeldBase]! >= 0) || bytes <= 0) return
-  journal[Journal.KeepTo] = from
-  const errno = attempt(() => os.release(start, bytes))
-  journal[Journal.HeldTo] = from
-  if (errno < 0) os.addStray({ start, bytes })
-  else if (Number.isNaN(errno)) leak(context, bytes)
-}
-
-/** Of the chunks at both ends, those that are Quarantined are inaccessible again; what could not be taken back. */
-function decommitAround(context: Context): ByteRange | undefined {
-  const { start, limit } = loadOf(context).chunks
-  let partial: ByteRange | undefined
-  for (const chunk of new Set([start, limit - 1])) {
-    visitQuarantined(context, { start: chunk, limit: chunk + 1 }, (run, entry) => {
-      if (recommitUndo(context, run, entry) !== 0) partial = spanning(partial, adoptFromOs(context, run))
-    })
-  }
-  return partial
-}
-
-// ── what replaces ──
-
-/** Moves both parts to their places and publishes; what to throw if that was refused. */
-function replace(context: Context): Failure | undefined {
-  const { fileBytes, bytes, start, chunks } = loadOf(context)
-  const first = place(context, 0, fileBytes)
-  if (first < 0) return undoMove(context, first)
-  const second = place(context, fileBytes, bytes)
-  if (second >= 0) {
-    publish(context)
-    return undefined
-  }
-  if (fileBytes === 0) return undoMove(context, second)
-  releaseHeld(context)
-  const partial = spanning({ start, bytes: fileBytes }, adoptFromOs(context, chunks))
-  publishLoaded(context, 'file')
-  return { syscall: syscallOf(context), errno: second, partial }
-}
-
-function undoMove(context: Context, errno: number): Failure {
-  const { partial } = undo(context, { syscall: syscallOf(context), errno })
-  // The call is refused before it takes anything away; should that not be so, the chunk map is to say it.
-  const changed = adoptFromOs(context, loadOf(context).chunks)
-  return { syscall: syscallOf(context), errno, partial: spanning(partial, changed) }
-}
-
-function syscallOf({ os }: Context): string {
-  return os.canMove ? 'mremap' : 'mmap'
-}
-
-/** Puts the bytes from `from` to `to` of what is loaded in their place: 0 or `-errno`. */
-function place(context: Context, from: number, to: number): number {
-  const { os, layout } = context
-  const { journal } = layout
-  if (from === to) return 0
-  const { start } = loadOf(context)
-  journal[Journal.KeepFrom] = to
-  const base = journal[Journal.HeldBase]!
-  const errno = os.canMove
-    ? os.moveOver(base + from, to - from, start + from)
-    : placeDirectly(context, from, to)
-  if (errno >= 0) journal[Journal.HeldFrom] = to
-  else journal[Journal.KeepFrom] = from
-  if (errno >= 0 || from === 0) return errno
-  // The first part has been replaced: this one must be too.
-  if (placeDirectly(context, from, to) < 0) return errno
-  releaseHeld(context)
-  return 0
-}
-
-function placeDirectly(context: Context, from: number, to: number): number {
-  const { os } = context
-  const { start, fileBytes, prot, part, owner } = loadOf(context)
-  return from < fileBytes
-    ? os.loadAt(start + from, to - from, prot, { ...part, offset: part.offset + from }, owner)
-    : os.zeroAt(start + from, to - from, prot, owner)
-}
-
-/** Stores states and protections, then what is loaded. */
-function publish(context: Context): void {
-  const { map, localViews, layout } = context
-  const { journal } = layout
-  const { start, bytes, prot, chunks } = loadOf(context)
-  if (prot === NO_ACCESS) localViews.detachOver({ start, bytes })
-  visitQuarantined(context, chunks, run => map.setState(run, MAPPED, journal[Journal.Around]!))
-  map.setProtection(journal[Journal.StartPage]!, journal[Journal.LimitPage]!, prot)
-  publishLoaded(context, 'all')
-  restoreHints(context, chunks)
-}
-
-function publishLoaded({ images, layout: { journal } }: Context, what: 'all' | 'file'): void {
-  const start = journal[Journal.StartPage]!
-  const middle = journal[Journal.MiddlePage]!
-  const limit = what === 'all' ? journal[Journal.LimitPage]! : middle
-  const prot = journal[Journal.Protection]!
-  images.remove(start, limit)
-  images.add({ start, limit: middle, file: journal[Journal.File]!, delta: journal[Journal.Delta]!, prot })
-  images.add({ start: middle, limit, file: NO_FILE, delta: 0, prot })
 }
 
 /** For a thread that died in `load`, or an exception; see the head of this file. */

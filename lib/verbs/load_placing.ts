@@ -1,0 +1,90 @@
+/**
+ * The second half of a load (`load.ts`): what is held elsewhere takes the place of the old pages, and is published.
+ */
+import { NO_ACCESS } from '../base/protections.js'
+import { MAPPED } from '../chunks/entry.js'
+import { NO_FILE } from '../shared_state/image_table.js'
+import * as Journal from '../shared_state/journal.js'
+import { adoptFromOs } from '../transition/adopt.js'
+import type { Context } from '../transition/context.js'
+import { spanning } from '../transition/page_runs.js'
+import { restoreHints } from '../transition/restore.js'
+import { type Failure, loadOf, releaseHeld, undo, visitQuarantined } from './load_staging.js'
+
+/** Moves both parts to their places and publishes; what to throw if that was refused. */
+export function replace(context: Context): Failure | undefined {
+  const { fileBytes, bytes, start, chunks } = loadOf(context)
+  const first = place(context, 0, fileBytes)
+  if (first < 0) return undoMove(context, first)
+  const second = place(context, fileBytes, bytes)
+  if (second >= 0) {
+    publish(context)
+    return undefined
+  }
+  if (fileBytes === 0) return undoMove(context, second)
+  releaseHeld(context)
+  const partial = spanning({ start, bytes: fileBytes }, adoptFromOs(context, chunks))
+  publishLoaded(context, 'file')
+  return { syscall: syscallOf(context), errno: second, partial }
+}
+
+function undoMove(context: Context, errno: number): Failure {
+  const { partial } = undo(context, { syscall: syscallOf(context), errno })
+  // The call is refused before it takes anything away; should that not be so, the chunk map is to say it.
+  const changed = adoptFromOs(context, loadOf(context).chunks)
+  return { syscall: syscallOf(context), errno, partial: spanning(partial, changed) }
+}
+
+function syscallOf({ os }: Context): string {
+  return os.canMove ? 'mremap' : 'mmap'
+}
+
+/** Puts the bytes from `from` to `to` of what is loaded in their place: 0 or `-errno`. */
+function place(context: Context, from: number, to: number): number {
+  const { os, layout } = context
+  const { journal } = layout
+  if (from === to) return 0
+  const { start } = loadOf(context)
+  journal[Journal.KeepFrom] = to
+  const base = journal[Journal.HeldBase]!
+  const errno = os.canMove
+    ? os.moveOver(base + from, to - from, start + from)
+    : placeDirectly(context, from, to)
+  if (errno >= 0) journal[Journal.HeldFrom] = to
+  else journal[Journal.KeepFrom] = from
+  if (errno >= 0 || from === 0) return errno
+  // The first part has been replaced: this one must be too.
+  if (placeDirectly(context, from, to) < 0) return errno
+  releaseHeld(context)
+  return 0
+}
+
+export function placeDirectly(context: Context, from: number, to: number): number {
+  const { os } = context
+  const { start, fileBytes, prot, part, owner } = loadOf(context)
+  return from < fileBytes
+    ? os.loadAt(start + from, to - from, prot, { ...part, offset: part.offset + from }, owner)
+    : os.zeroAt(start + from, to - from, prot, owner)
+}
+
+/** Stores states and protections, then what is loaded. */
+export function publish(context: Context): void {
+  const { map, localViews, layout } = context
+  const { journal } = layout
+  const { start, bytes, prot, chunks } = loadOf(context)
+  if (prot === NO_ACCESS) localViews.detachOver({ start, bytes })
+  visitQuarantined(context, chunks, run => map.setState(run, MAPPED, journal[Journal.Around]!))
+  map.setProtection(journal[Journal.StartPage]!, journal[Journal.LimitPage]!, prot)
+  publishLoaded(context, 'all')
+  restoreHints(context, chunks)
+}
+
+function publishLoaded({ images, layout: { journal } }: Context, what: 'all' | 'file'): void {
+  const start = journal[Journal.StartPage]!
+  const middle = journal[Journal.MiddlePage]!
+  const limit = what === 'all' ? journal[Journal.LimitPage]! : middle
+  const prot = journal[Journal.Protection]!
+  images.remove(start, limit)
+  images.add({ start, limit: middle, file: journal[Journal.File]!, delta: journal[Journal.Delta]!, prot })
+  images.add({ start: middle, limit, file: NO_FILE, delta: 0, prot })
+}
