@@ -540,7 +540,8 @@ for (const verb of ['load', 'reset', 'dispose'] as const) {
         assert.is(bytesOf(memory)[WASM_PAGE], 0)
       }
       adopted.dispose()
-      assert.is(imageMappings(), elsewhere, `${stores} stores`)
+      // An earlier memory may be collected meanwhile, with what was left in it.
+      assert.ok(imageMappings() <= elsewhere, `${stores} stores`)
     }
     assert.ok(stores > 5, `${stores}`)
   })
