@@ -48,7 +48,9 @@ function mappingsOf({ start, bytes }: AdoptedMemory): { flags: string[]; isFile:
   })
 }
 
-/** Memories of other tests may still have some. */
+/** Memories in which tests leave mappings of images: collected, they would take these away while others count. */
+const KEPT: Memory[] = []
+
 function imageMappings(): number {
   return readFileSync('/proc/self/maps', 'latin1')
     .split('\n')
@@ -336,6 +338,7 @@ test('a memory is adopted once, by any mapper and as any object', () => {
 test('a memory with an image of another mapper in it is not adopted', async () => {
   using mmapper = new ChunkStateMmapper()
   const shared = newShared()
+  KEPT.push(shared)
   await inWorker(
     `const mmapper = new ChunkStateMmapper()
      globalThis.adopted = mmapper.adoptMemory(data)
