@@ -89,6 +89,19 @@ const EDGES: readonly Edge[] = [
     result: 0,
   },
   {
+    name: 'reserveAnywhere as engines do',
+    act: os => os.reserveAnywhere(BYTES, AT, 'lent'),
+    call: ['mmap', AT, BYTES, P.PROT_NONE, ANONYMOUS | P.MAP_NORESERVE, -1, 0],
+    given: ELSEWHERE,
+    result: ELSEWHERE,
+  },
+  {
+    name: 'decommit of an engine’s memory',
+    act: os => os.decommit(AT, BYTES, 'lent'),
+    call: ['mmap', AT, BYTES, P.PROT_NONE, ANONYMOUS | P.MAP_NORESERVE | P.MAP_FIXED, -1, 0],
+    result: 0,
+  },
+  {
     name: 'restore',
     act: os => os.restore(AT, BYTES),
     call: ['mmap', AT, BYTES, READ_WRITE, ANONYMOUS | P.MAP_FIXED | P.MAP_NORESERVE, -1, 0],
