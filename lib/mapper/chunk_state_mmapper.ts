@@ -259,8 +259,8 @@ export class ChunkStateMmapper implements Mmapper {
   #report<T>(report: (context: Context) => T): T {
     const context = this.#live()
     return transition(context, () => {
-      // The buffers of threads that died are gone; the reports are to say so.
-      if (context.heaps.limit > 0) sweepDeadThreads(context)
+      // The buffers and memories of threads that died are gone; the reports are to say so.
+      if (context.heaps.limit + context.adopted.limit > 0) sweepDeadThreads(context)
       return report(context)
     })
   }

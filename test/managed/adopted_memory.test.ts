@@ -360,6 +360,8 @@ test('a thread that had adopted a shared memory, and died, leaves it to others',
      new Uint8Array(data.shared.buffer)[0] = 8`,
     { handle: mmapper.handle, shared },
   )
+  const { adoptedBytes, imageBytes } = mmapper.stats()
+  assert.equal([adoptedBytes, imageBytes], [0, 0])
   using adopted = mmapper.adoptMemory(shared)
   assert.equal([...bytesOf(shared).slice(0, 2)], [8, 7])
   assert.is(bytesOf(shared)[4999], 7)
