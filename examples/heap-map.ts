@@ -2,9 +2,7 @@
  * A live picture of a heap while a program allocates and collects. Open the address that it prints.
  * PORT sets the port (default: any), HEAP_MAP_SECONDS ends it by itself.
  */
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { createMmapper, formatRuns, MmapAnnotation, renderHeapMap } from 'mmapper'
+import { createMmapper, formatRuns, MmapAnnotation, serveHeapMap } from 'mmapper'
 
 const GIB = 2 ** 30
 const mmapper = createMmapper()
@@ -35,25 +33,15 @@ function allocate(): void {
   }
 }
 
-const PAGE = `<!doctype html><meta charset="utf-8"><title>Heap map</title><body style="margin:0"><div id="map"></div><script>
-  const draw = async () => { map.innerHTML = await (await fetch('/map.svg')).text(); setTimeout(draw, 250) }
-  draw()</script>`
-
-const server = createServer((request, response) => {
-  const isMap = request.url === '/map.svg'
-  response.setHeader('content-type', isMap ? 'image/svg+xml' : 'text/html')
-  response.end(isMap ? renderHeapMap(mmapper) : PAGE)
-})
+const server = await serveHeapMap(mmapper, { port: Number(process.env.PORT ?? 0) })
+console.log(server.url)
 const timer = setInterval(allocate, 20)
-server.listen(Number(process.env.PORT ?? 0), '127.0.0.1', () => {
-  console.log(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`)
-})
 const { HEAP_MAP_SECONDS } = process.env
 if (HEAP_MAP_SECONDS !== undefined) setTimeout(finish, 1000 * Number(HEAP_MAP_SECONDS))
-function finish(): void {
+
+async function finish(): Promise<void> {
   clearInterval(timer)
-  server.close()
-  server.closeAllConnections()
+  await server.close()
   console.log(formatRuns(mmapper))
   mmapper[Symbol.dispose]()
 }

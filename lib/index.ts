@@ -32,5 +32,6 @@ export type {
 export { libcSyscalls, type Syscalls } from './os/libc.js'
 export type { SyscallCounts } from './os/os_memory.js'
 export { SYSCALL_CHANNEL, type SyscallMessage } from './os/syscall_trace.js'
-export { renderHeapMap } from './picture/heap_map.js'
+export { type HeapMapOptions, renderHeapMap } from './picture/heap_map.js'
+export { type HeapServer, type HeapServerOptions, serveHeapMap } from './picture/heap_server.js'
 export { type FormatRunsOptions, formatRuns } from './picture/heap_text.js'

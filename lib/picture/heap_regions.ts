@@ -1,13 +1,11 @@
 /**
- * The runs of a mapper as a picture needs them: gathered into regions (adjacent runs with one annotation),
- * with what of them is resident. What takes long is measured within a budget; beyond it residency is unknown.
+ * The runs of a mapper as a picture needs them: gathered into regions (adjacent runs with one annotation), and small
+ * regions that follow each other into groups, so that a thousand of them can still be shown.
  */
 
 import { MapState } from '../base/policy.js'
-import { type Address, type ByteRange, formatBytes } from '../base/range.js'
-import type { Mmapper, Run } from '../mapper/mmapper.js'
-import { type Context, contextOf } from '../transition/context.js'
-import { transition } from '../transition/frame.js'
+import { type ByteRange, formatBytes } from '../base/range.js'
+import type { Run } from '../mapper/mmapper.js'
 
 /** Neighbouring runs with the same annotation. */
 export interface Region extends ByteRange {
@@ -30,6 +28,48 @@ export function regionsOf(runs: Iterable<Run>): Region[] {
     const last = runs.at(-1)!
     return { start, bytes: last.start + last.bytes - start, annotation, runs }
   })
+}
+
+/** Regions of at most so many chunks are small. */
+export const SMALL_CHUNKS = 16
+export const LEAST_IN_GROUP = 4
+
+/** Regions that are drawn together: one, or several small ones that follow each other. */
+export type Group = readonly Region[]
+
+/**
+ * Small regions with one annotation are a group from `least` on; where there are still more than `most` groups, so
+ * are small regions with different annotations.
+ */
+export function groupsOf(
+  regions: readonly Region[],
+  limits: { readonly smallBytes: number; readonly least: number; readonly most: number },
+): Group[] {
+  const isSmall = (region: Region): boolean => region.bytes <= limits.smallBytes
+  const alike = gather(
+    regions.map(region => [region]),
+    limits.least,
+    ([a], [b]) => isSmall(a!) && isSmall(b!) && a!.annotation === b!.annotation,
+  )
+  if (alike.length <= limits.most) return alike
+  return gather(alike, 2, (a, b) => [...a, ...b].every(isSmall))
+}
+
+/** Joins neighbours that belong together, if they are `least` and more. */
+function gather(groups: readonly Group[], least: number, belong: (a: Group, b: Group) => boolean): Group[] {
+  const joined: Group[][] = []
+  for (const group of groups) {
+    const last = joined.at(-1)
+    if (last !== undefined && belong(last.at(-1)!, group)) last.push(group)
+    else joined.push([group])
+  }
+  return joined.flatMap(some => (some.length < least ? some : [some.flat()]))
+}
+
+/** `mmapper:space:code`, `mmapper:space:code and 7 more`. */
+export function nameOf(regions: Group): string {
+  const names = [...new Set(regions.map(({ annotation }) => annotation ?? '(no annotation)'))]
+  return names.length === 1 ? names[0]! : `${names[0]} and ${names.length - 1} more`
 }
 
 function bytesOf(ranges: readonly ByteRange[]): number {
@@ -71,39 +111,6 @@ export function totalsOf(runs: readonly Run[]): [RunKind, number][] {
   return (['mapped', 'quarantined', 'foreign'] as const)
     .map((kind): [RunKind, number] => [kind, bytesOf(runs.filter(run => kindOf(run) === kind))])
     .filter(([, bytes]) => bytes > 0)
-}
-
-/** Asks the OS which pages are in memory (mincore(2)), until its budget is spent. */
-export class Residency {
-  readonly #context: Context
-  readonly #pageBytes: number
-  readonly #pages: Uint8Array
-  /** OS pages that may still be asked for. */
-  #budget: number
-
-  constructor(mmapper: Mmapper, budget: number) {
-    this.#budget = budget
-    this.#context = contextOf(mmapper)
-    this.#pageBytes = this.#context.geometry.bytesInOsPage
-    this.#pages = new Uint8Array(2 ** 18)
-  }
-
-  /** The part of a Mapped range that is in memory, 0 to 1; undefined beyond the budget, and where nobody knows. */
-  of(start: Address, bytes: number): number | undefined {
-    if (bytes / this.#pageBytes > this.#budget) return undefined
-    this.#budget -= bytes / this.#pageBytes
-    const most = this.#pages.length * this.#pageBytes
-    const { os } = this.#context
-    return transition(this.#context, () => {
-      let resident = 0
-      for (let at = 0; at < bytes; at += most) {
-        const part = os.residentBytes(start + at, Math.min(most, bytes - at), this.#pageBytes, this.#pages)
-        if (part < 0) return undefined
-        resident += part
-      }
-      return resident / bytes
-    })
-  }
 }
 
 /** A part of one for people: `37 %`; `< 1 %` and `> 99 %` where rounding would hide that there is some, or none. */
