@@ -2,7 +2,14 @@
 import { constants } from 'node:buffer'
 import { release } from 'node:os'
 import { BYTES_IN_PAGE, formatBytes } from '../base/range.js'
-import { ChunkStateMmapper, libcSyscalls, MemoryAdvice, MmapAnnotation, type Mmapper } from '../index.js'
+import {
+  ChunkStateMmapper,
+  libcSyscalls,
+  MemoryAdvice,
+  MmapAnnotation,
+  type Mmapper,
+  type Syscalls,
+} from '../index.js'
 import { table } from '../mapper/inspect.js'
 import { readText } from '../os/files.js'
 import { readMaps } from '../os/maps.js'
@@ -21,25 +28,38 @@ export interface Finding {
 const works = (name: string, value: string): Finding => ({ name, value, works: true })
 const fails = (name: string, value: string): Finding => ({ name, value, works: false })
 
+const MAPPING = 'mapping'
+
+/** Whether memory can be mapped here at all. */
+export function canMap(findings: readonly Finding[]): boolean {
+  return findings.some(({ name, works }) => name === MAPPING && works === true)
+}
+
 /** All findings, in the order in which they are read. Makes a mapper for it and disposes it. */
-export function examine(): Finding[] {
+export function examine(syscalls?: Syscalls): Finding[] {
   const machine = [
     { name: 'runtime', value: runtimeName() },
     { name: 'platform', value: `${process.platform}-${process.arch}, kernel ${release()}` },
   ]
   const platform = platformConstants(process.platform, process.arch)
   if (platform === undefined) {
-    return [...machine, fails('mapping', 'mmapper has no constants for this platform: see lib/platform')]
+    return [...machine, fails(MAPPING, 'mmapper does not support this platform')]
   }
-  const mmapper = new ChunkStateMmapper()
+  try {
+    return [...machine, ...tryAll(platform, new ChunkStateMmapper({ syscalls }))]
+  } catch (error) {
+    return [...machine, fails(MAPPING, (error as Error).message)]
+  }
+}
+
+function tryAll(platform: PlatformConstants, mmapper: ChunkStateMmapper): Finding[] {
   try {
     const start = mmapper.quarantineAddressRangeAnywhere(mmapper.granularity / BYTES_IN_PAGE, {
       annotation: MmapAnnotation.misc('doctor'),
     })
     mmapper.ensureMapped(start, mmapper.granularity / BYTES_IN_PAGE)
     return [
-      ...machine,
-      works('mapping', `${formatBytes(mmapper.granularity)} mapped`),
+      works(MAPPING, `${formatBytes(mmapper.granularity)} mapped`),
       { name: 'page size', value: formatBytes(libcSyscalls().sysconf(platform.SC_PAGESIZE)) },
       naming(),
       hugePages(),
@@ -78,7 +98,7 @@ function hugePages(): Finding {
   const text = readText('/sys/kernel/mm/transparent_hugepage/enabled')
   const mode = /\[(\w+)\]/.exec(text ?? '')?.[1]
   const name = 'transparent huge pages'
-  if (mode === undefined) return fails(name, 'not here')
+  if (mode === undefined) return fails(name, 'not in this kernel')
   return { name, value: mode, works: mode !== 'never' }
 }
 
@@ -118,7 +138,7 @@ function detaching(mmapper: Mmapper, start: number): Finding {
   const name = 'detachable views'
   const view = mmapper.view(start, 1)
   mmapper.releaseView(view)
-  if (view.byteLength === 0) return works(name, 'yes: decommit and unmap take views along')
+  if (view.byteLength === 0) return works(name, 'yes: decommit and unmap detach views themselves')
   return fails(name, 'no: call releaseView before decommit, unmap and dispose')
 }
 

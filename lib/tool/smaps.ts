@@ -54,6 +54,17 @@ export function namedMappings(mappings: readonly ResidentMapping[]): ResidentMap
   return mappings.filter(({ name }) => name.startsWith(OURS))
 }
 
+const MOST_ANONYMOUS = 16
+
+/** The largest mappings without a name and without a file, largest first; of equal ones the most resident. */
+export function largestAnonymous(mappings: readonly ResidentMapping[]): ResidentMapping[] {
+  const size = ({ start, limit }: ResidentMapping): number => limit - start
+  return mappings
+    .filter(({ name }) => name === '')
+    .sort((a, b) => size(b) - size(a) || b.residentBytes - a.residentBytes)
+    .slice(0, MOST_ANONYMOUS)
+}
+
 /** Lines: start, limit, permissions, size, resident, name; and a line of totals. */
 export function formatMappings(mappings: readonly ResidentMapping[]): string[] {
   const rows = mappings.map(({ start, limit, permissions, residentBytes, name }) => [

@@ -1,11 +1,18 @@
 import { execFileSync, spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { MemoryAdvice } from '../../lib/index.js'
+import { libcSyscalls, MemoryAdvice } from '../../lib/index.js'
 import { runCommand } from '../../lib/tool/command.js'
-import { examine, type Finding, formatFindings, runtimeName } from '../../lib/tool/doctor.js'
-import { formatMappings, namedMappings, parseSmaps, readSmaps } from '../../lib/tool/smaps.js'
+import { canMap, examine, type Finding, formatFindings, runtimeName } from '../../lib/tool/doctor.js'
+import {
+  formatMappings,
+  largestAnonymous,
+  namedMappings,
+  parseSmaps,
+  readSmaps,
+} from '../../lib/tool/smaps.js'
 import { testIf } from '../support/support.js'
 
 const isLinux = process.platform === 'linux'
@@ -77,10 +84,41 @@ testIf(test, isLinux, 'no /proc here', 'maps --all shows every mapping', () => {
   assert.match(printed, '[stack]')
 })
 
-testIf(test, isLinux, 'no /proc here', 'maps of a process without names says why there are none', () => {
+test('the largest anonymous mappings come first, and none that has a name or a file', () => {
+  const line = (start: number, mebibytes: number, kibibytes: number, name = ''): string => {
+    const hex = (address: number): string => address.toString(16)
+    const range = `${hex(start)}-${hex(start + mebibytes * 2 ** 20)}`
+    return `${range} rw-p 00000000 00:00 0 ${name}\nRss: ${kibibytes} kB\n`
+  }
+  const some = [
+    line(2 ** 40, 1, 4),
+    line(2 ** 41, 64, 8),
+    line(2 ** 42, 900, 0, '[heap]'),
+    line(2 ** 43, 64, 12),
+  ]
+  const many = Array.from({ length: 40 }, (_, at) => line(2 ** 44 + at * 2 ** 30, 0.5, 0))
+  const largest = largestAnonymous(parseSmaps([...some, ...many].join('')))
+  assert.is(largest.length, 16)
+  assert.equal(
+    largest.slice(0, 4).map(({ start }) => start),
+    [2 ** 43, 2 ** 41, 2 ** 40, 2 ** 44],
+  )
+})
+
+testIf(test, isLinux, 'no /proc here', 'maps of a process without names shows its largest mappings', () => {
   const { code, printed } = run('maps', String(process.pid))
   assert.is(code, 0)
-  assert.match(printed, 'has a name of mmapper')
+  assert.match(printed, 'has a name that mmapper gave')
+  assert.match(printed, /^0x[0-9a-f]+ +0x[0-9a-f]+ +[rwxp-]{4} +[\d.]+ [KMGT]iB/m)
+})
+
+test('the version is that of the package', () => {
+  const { version } = JSON.parse(readFileSync(join(import.meta.dirname, '../../../package.json'), 'utf8'))
+  for (const args of [['--version'], ['-v'], ['version']]) {
+    const { code, printed } = run(...args)
+    assert.is(code, 0)
+    assert.is(printed, version)
+  }
 })
 
 test('a process that is not there is an error for people', () => {
@@ -104,11 +142,11 @@ test('a wrong command line says what is wrong, then how it goes', () => {
     [['mops'], "no command is named 'mops'"],
     [['maps'], 'which process?'],
     [['maps', '-5'], "Unknown option '-5'"],
-    [['maps', '12x'], "'12x' is no PID"],
-    [['maps', '0'], "'0' is no PID"],
-    [['maps', '1', '2'], "what is '2'?"],
-    [['maps', '1', '--json'], '--json is of another command'],
-    [['doctor', '--all'], '--all is of another command'],
+    [['maps', '12x'], "'12x' is not a PID"],
+    [['maps', '0'], "'0' is not a PID"],
+    [['maps', '1', '2'], "unexpected argument '2'"],
+    [['maps', '1', '--json'], 'this command does not take --json'],
+    [['doctor', '--all'], 'this command does not take --all'],
     [['doctor', '--loud'], "Unknown option '--loud'"],
     [['doctor', '--json=yes'], '--json'],
   ]
@@ -139,6 +177,15 @@ test('the doctor tries everything and leaves nothing behind', () => {
   assert.is(find('mapping')?.works, true)
   if (isLinux) assert.is(find('audit')?.value, '0 discrepancies')
   assert.is(new Set(findings.map(({ name }) => name)).size, findings.length)
+})
+
+test('where nothing can be mapped, the doctor says why and fails', () => {
+  const findings = examine({ ...libcSyscalls(), mmap: () => -1 })
+  const mapping = findings.find(({ name }) => name === 'mapping')
+  assert.is(mapping?.works, false)
+  assert.match(mapping?.value ?? '', /mmap failed with EPERM/)
+  assert.is(canMap(findings), false)
+  assert.is(canMap(examine()), true)
 })
 
 test('findings are a table with marks', () => {
