@@ -2,8 +2,9 @@
  * Runs the tests on every runtime that is supported: all of them on each Node, the lifecycle and guests on Bun and Deno
  * as well; and shows what `mmapper doctor` finds on each. Runtimes come from the npm registry, once, into a cache.
  *
- * Usage: npm run matrix [-- RUNTIME …], e.g. `npm run matrix -- node@24 deno`; with `pyodide` among them Python is run as a
- * guest instead of all that.
+ * Usage: npm run matrix [-- RUNTIME …] [--short], e.g. `npm run matrix -- node@24 deno`; with `pyodide` among them Python is
+ * run as a guest instead of all that.
+ * --short: on Node too only the lifecycle and guests.
  * MMAPPER_MATRIX_CACHE: where runtimes are kept (default: node_modules/.cache/mmapper-matrix).
  * The last line is `N passed, N failed`, over all suites of all runtimes.
  */
@@ -19,9 +20,11 @@ const MINUTES = 20
 const LIFECYCLE = 'build/test/lifecycle.js'
 const GUESTS = 'build/test/guests.js'
 const PYTHON = 'build/test/pyodide.js'
-const words = process.argv.slice(2)
+const isShort = process.argv.includes('--short')
+const words = process.argv.slice(2).filter(word => word !== '--short')
 const wanted = words.filter(word => word !== PYODIDE.name)
-const suites = wanted.length < words.length ? [PYTHON] : ['build/test/run.js', LIFECYCLE, GUESTS]
+const suites =
+  wanted.length < words.length ? [PYTHON] : [...(isShort ? [] : ['build/test/run.js']), LIFECYCLE, GUESTS]
 const suitesOf = (runtime: Runtime): string[] =>
   suites.filter(suite => suite !== 'build/test/run.js' || isNode(runtime))
 if (suites.includes(PYTHON)) process.env.MMAPPER_PYODIDE = provide(PYODIDE)
