@@ -115,7 +115,7 @@ export interface LiveView extends ByteRange {
 }
 
 const ESCAPE_ADVICE =
-  '. What was transferred away may live on in another buffer: to release it is your word that nothing uses that any ' +
+  '. What was transferred may live on in another buffer: releasing it is your promise that nothing uses that memory any ' +
   'more. releaseViews() releases all views over a range, also those that you no longer have'
 
 /**
@@ -236,8 +236,8 @@ export function unknownOption(key: string, advice: string): TypeError {
 export function invalidHandle(what: string, cause: string, source: string, value: unknown): TypeError {
   return withCode(
     new TypeError(
-      `Cannot attach: the "handle" argument is no usable handle of a ${what}: ${cause}. Give ${source}, as it is ` +
-        `or by workerData or postMessage. Received ${describeWithType(value)}`,
+      `Cannot attach: the "handle" argument is not a usable handle of a ${what}: ${cause}. Pass ${source}, directly ` +
+        `or through workerData or postMessage. Received ${describeWithType(value)}`,
     ),
     'ERR_INVALID_ARG_TYPE',
   )

@@ -1,5 +1,5 @@
 /**
- * The door for addresses and sizes: bytes and pages become chunk ranges of one mapper's geometry here, and back where the
+ * Checks of addresses and sizes: bytes and pages become chunk ranges of one mapper's geometry here, and back where the
  * OS is asked. What fails never reaches libc (koffi would pass NaN, fractions and too wide integers on in silence).
  */
 import { invalidArgType, outOfRange } from './errors.js'
@@ -167,7 +167,11 @@ export class Geometry {
   /** `given` is the size as the caller wrote it. */
   #checkEnd(start: number, bytes: number, name: string, given: number): void {
     if (start + bytes > this.mappableBytes) {
-      throw outOfRange(name, `such that the range ends at or below 2 ** ${this.logMappableBytes}`, given)
+      throw outOfRange(
+        name,
+        `small enough for the range to end at or below 2 ** ${this.logMappableBytes}`,
+        given,
+      )
     }
   }
 }

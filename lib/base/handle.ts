@@ -1,5 +1,5 @@
 /**
- * What lets other threads attach, and the door for it: whatever is given as a handle is read once, each field; an
+ * What lets other threads attach, and the check of it: whatever is given as a handle is read once, each field; an
  * object that only looks like a SharedArrayBuffer is told from one.
  */
 import { invalidHandle } from './errors.js'
@@ -58,7 +58,7 @@ export function readHandle<H extends { readonly kind: Kind }>(
   handle: unknown,
   names: readonly (keyof H & string)[],
 ): { [N in keyof H]: unknown } {
-  if (typeof handle !== 'object' || handle === null) throw badHandle(kind, 'it is no object', handle)
+  if (typeof handle !== 'object' || handle === null) throw badHandle(kind, 'it is not an object', handle)
   const given = handle as Record<string, unknown>
   const copy: Record<string, unknown> = {}
   try {
@@ -69,7 +69,7 @@ export function readHandle<H extends { readonly kind: Kind }>(
   const { kind: is } = copy
   if (is !== kind) {
     const found = typeof is === 'string' ? `is '${is.slice(0, 20)}'` : 'is missing'
-    throw badHandle(kind, `its kind ${found}, and not '${kind}'`, handle)
+    throw badHandle(kind, `its kind ${found} instead of '${kind}'`, handle)
   }
   return copy as { [N in keyof H]: unknown }
 }

@@ -1,5 +1,5 @@
 /**
- * The door for options and single values: every one of a public method passes here, or in `geometry.ts`, once; below
+ * Checks of options and single values: every one of a public method passes here, or in `geometry.ts`, once; below
  * it arguments are trusted.
  *
  * - Each option is read once, into a copy, before a lock is taken: getters are users' code.
@@ -29,13 +29,13 @@ export interface AlignedMapOptions extends MapOptions {
 }
 
 export interface ReserveOptions extends AlignedMapOptions {
-  /** Where to reserve, exactly; a multiple of `align`. Default: where the OS likes. */
+  /** Where to reserve, exactly; a multiple of `align`. Default: where the OS chooses. */
   readonly at?: Address | undefined
 }
 
 export interface SharedHeapOptions extends MapOptions {
   /**
-   * Default true: touching an uncommitted chunk kills the process, as a stray pointer should. False: it reads
+   * Default true: touching an uncommitted chunk kills the process, as following a wild pointer should. False: it reads
    * and writes demand-zero memory that is not accounted; nothing can crash, errors stay hidden.
    */
   readonly guard?: boolean | undefined
@@ -100,7 +100,7 @@ export function checkKeys<T extends object>(options: T, known: readonly string[]
 function refuseKey(options: object, key: string, known: readonly string[]): void {
   if (!Object.hasOwn(options, key) && key in Object.prototype) return
   if (MmapAnnotation.isOne(options)) {
-    throw invalidArgType('options', 'an object that has the annotation in it, { annotation }', options)
+    throw invalidArgType('options', 'an object that contains the annotation: { annotation }', options)
   }
   const list = `Known here: ${known.join(', ')}`
   const near = nearest(key, known)

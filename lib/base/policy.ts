@@ -1,6 +1,6 @@
 /**
  * The closed sets of the public contract. Values are the strings themselves, so they read well in logs and cross
- * `postMessage`. The sets are frozen: the door checks by them.
+ * `postMessage`. The sets are frozen: arguments are checked against them.
  */
 import { NO_ACCESS, READ, READ_EXEC, READ_WRITE, READ_WRITE_EXEC } from './protections.js'
 

@@ -2,7 +2,7 @@
  * Pages, byte ranges and chunk ranges, and how they are written for people.
  *
  * A range travels as one value and is half-open: its end is a `limit`. It is converted twice: bytes to
- * chunks at the door of the mapper (`Geometry`), chunks to bytes where the OS is asked.
+ * chunks when it enters the mapper (`Geometry`), chunks to bytes where the OS is asked.
  */
 
 export const LOG_BYTES_IN_PAGE = 12

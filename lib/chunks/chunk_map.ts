@@ -144,7 +144,7 @@ export class ChunkMap extends ChunkStore {
       },
       range => this.prepareStates(range),
     )
-    this.#checkTables(tables, 'protect', 'Protect whole chunks, or gather guard pages in fewer chunks')
+    this.#checkTables(tables, 'protect', 'Protect whole chunks, or keep guard pages in fewer chunks')
   }
 
   /** Room for `setAdvice` of the same. */

@@ -26,7 +26,7 @@ const STATES_OF_FOUR = STATE_MASK * 0x01010101
 const FOUR_MAPPED = MAPPED * 0x01010101
 
 export interface ChunkReader {
-  /** The state byte of the chunk at `address`; `UNMAPPED` for anything that is no mappable address. */
+  /** The state byte of the chunk at `address`; `UNMAPPED` for anything that is not a mappable address. */
   entryAt(address: Address): number
   /**
    * True if `start` and `pages` are good arguments and every chunk they touch is Mapped. False says nothing about

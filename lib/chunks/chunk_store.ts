@@ -199,7 +199,7 @@ export class ChunkStore {
     )
   }
 
-  /** Room for a later change of `range`: nothing after it can fail for want of room. */
+  /** Room for a later change of `range`: nothing after it can fail for lack of room. */
   prepare(range: ChunkRange, attributes?: number): void {
     this.prepareStates(range)
     this.prepareAttributes(range, attributes)

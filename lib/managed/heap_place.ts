@@ -37,8 +37,8 @@ export function placeHeap(geometry: Geometry, bytes: number): LentPlace {
   const guard = firstPage + bytesInOsPage
   const start = Math.ceil((guard + LEAST_GUARD) / bytesInChunk) * bytesInChunk
   if (start + size > mappableBytes) {
-    const cause = `it must lie below 2 ** ${geometry.logMappableBytes}; the engine placed it at ${formatAddress(start)}`
-    throw outOfRange('bytes', `such that ${cause}`, bytes)
+    const cause = `the heap ends below 2 ** ${geometry.logMappableBytes}; the engine placed it at ${formatAddress(start)}`
+    throw outOfRange('bytes', `so small that ${cause}`, bytes)
   }
   const guardLimit = Math.floor((base + buffer.byteLength) / bytesInOsPage) * bytesInOsPage
   const guarded = { start: guard, bytes: guardLimit - guard }
@@ -71,7 +71,7 @@ function wholeChunks(bytes: number, bytesInChunk: number): number {
 /** What can really be had now: address space is used up, and limited, by more than the mapper. */
 function free(below: number, geometry: Geometry): string {
   const most = wholeChunks(largestBelow(below) - slackOf(geometry), geometry.bytesInChunk)
-  return `The engine allows now a heap of about ${formatBytes(most)} (${most} bytes)`
+  return `The engine now has room for a heap of about ${formatBytes(most)} (${most} bytes)`
 }
 
 const LONGER_BUFFERS = 'Node 22 and newer allow buffers as large as the address space'

@@ -73,7 +73,7 @@ export function checkIntact(files: FileCalls, image: ImageFile, action: string):
   const { device, inode, bytes } = identityOf(files, image.fd, action, subject)
   const refused = { action, subject, syscall: 'fstat', bytes: image.bytes }
   if (device !== image.device || inode !== image.inode) {
-    const advice = `Somebody closed the image’s descriptor ${image.fd}. Close only what you opened, and use dispose().`
+    const advice = `The program closed the descriptor ${image.fd} of the image. Close only what you opened, and use dispose() for images.`
     throw fileError({ ...refused, errno: -EBADF, advice })
   }
   if (bytes >= image.offset + image.bytes) return
@@ -171,7 +171,7 @@ export function attachImage(files: FileCalls, place: FilePlace): ImageFile {
 function goneError(): MmapperError {
   return new MmapperError(
     'ERR_MMAPPER_DISPOSED',
-    'Cannot attach a memory image: it was disposed of, or the handle is of another process. Keep the image until ' +
+    'Cannot attach a memory image: it was disposed, or the handle is from another process. Keep the image until ' +
       'whoever got its handle has attached; give other processes its path or its descriptor',
   )
 }

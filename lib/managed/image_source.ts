@@ -93,7 +93,7 @@ export function partOf(
     )
   }
   if (offset % page !== 0) {
-    throw outOfRange('options.offset', `a multiple of ${page} (an OS page), or copy: true be given`, offset)
+    throw outOfRange('options.offset', `a multiple of ${page} (an OS page) unless copy is true`, offset)
   }
   if (bytes % page !== 0 && offset + bytes < size) {
     const what = `a multiple of ${page} (an OS page), up to the end of the file, or copy: true be given`

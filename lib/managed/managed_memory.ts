@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /**
- * The contract of an object that owns one range of memory, apart from any mechanism. A mapper speaks of addresses and
+ * The contract of an object that owns one range of memory, apart from any mechanism. A mapper takes addresses and
  * pages anywhere; these speak of **byte offsets within their range**, so that nothing outside of it can be hit and no
  * unit can be confused with another.
  *
@@ -22,9 +22,9 @@
  *
  * **Errors of every method**, besides those named: `TypeError` and `RangeError` with Node's `code` for bad arguments,
  * offsets that leave the range among them; `MapStateError`, which names the offset, where a chunk's state does not allow
- * the call; `ERR_MMAPPER_DISPOSED` once the memory, or its mapper, has ended. None of them has reached the OS.
+ * the call; `ERR_MMAPPER_DISPOSED` once the memory, or its mapper, was disposed. None of them has reached the OS.
  *
- * **Threads.** Every method is safe beside calls in other threads, whatever they do to the same range.
+ * **Threads.** Every method is safe while other threads call methods on the same range.
  *
  * The mapper's own methods work on these addresses too. What is unmapped by address is gone from the object: its other
  * chunks stay, and calls that touch the gone ones are refused with `MapStateError`.
@@ -93,7 +93,7 @@ export interface ManagedMemory<B extends ArrayBufferLike = ArrayBufferLike> exte
 
   /**
    * Advice, by OS page, about committed memory. madvise(2).
-   * @throws {MmapError} the OS refused; reason `unsupported` where kernel or headers lack the advice
+   * @throws {MmapError} the OS refused; reason `unsupported` where the kernel does not know the advice
    */
   advise(offset: number, bytes: number, advice: MemoryAdvice): void
 
@@ -125,8 +125,8 @@ export interface ManagedMemory<B extends ArrayBufferLike = ArrayBufferLike> exte
 
   /**
    * Bytes in memory now, private and shared with others, of the OS pages that the range touches (default: all). Pages
-   * that were never touched, that only read as zeros, or that are swapped out are none.
-   * @throws {MmapError} the OS does not tell
+   * that were never touched, that only read as zeros, or that are swapped out do not count.
+   * @throws {MmapError} the OS does not say
    */
   residentBytes(offset?: number, bytes?: number): number
 
@@ -140,7 +140,7 @@ export interface ManagedMemory<B extends ArrayBufferLike = ArrayBufferLike> exte
 
   /**
    * The same memory as an ordinary ArrayBuffer that begins at `offset` (default: all), for code that ignores the
-   * `byteOffset` of arrays or refuses shared memory. All of it committed. It is a view as `Mmapper.view` makes them:
+   * `byteOffset` of arrays or refuses shared memory. All of it must be committed. It is a view as `Mmapper.view` makes them:
    * the same range gives the same buffer, taking the memory away detaches it or is refused, and
    * `mmapper.releaseView` ends it.
    * @throws {MapStateError} a chunk is not committed, or a page is NoAccess
@@ -148,7 +148,7 @@ export interface ManagedMemory<B extends ArrayBufferLike = ArrayBufferLike> exte
   arrayBuffer(offset?: number, bytes?: number): ArrayBuffer
 
   /**
-   * Ends it: the memory goes back to where it came from. Idempotent.
+   * Ends it: the memory goes back to where it came from. Calling it again does nothing.
    * @throws {ViewInUseError} a live view cannot be detached
    * @throws {MmapError} the OS refused; the memory is still there, and the call can be repeated
    */

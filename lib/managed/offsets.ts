@@ -1,5 +1,5 @@
 /**
- * The door for byte offsets: what lies in a range is told from what does not, in the words of whoever speaks of it. A
+ * Checks of byte offsets: what lies in a range is told from what does not, in the words of whoever speaks of it. A
  * range of the caller's is never empty, and never reaches beyond the memory.
  */
 import { invalidArgType, outOfRange } from '../base/errors.js'

@@ -1,6 +1,6 @@
 /**
  * What every object that owns a range of chunks does alike: see `ManagedMemory` for the contract. Offsets are checked at
- * the door, verbs get addresses and chunks, and what they say of a failure is told in the caller's words.
+ * entry, verbs get addresses and chunks, and what they say of a failure is told in the caller's words.
  *
  * `commit` and `decommit` of one chunk are the path of a heap that grows chunk by chunk: they make no closure and no
  * object but the range.

@@ -89,7 +89,7 @@ export class SharedHeap extends OwnedRange<SharedArrayBuffer> {
 
   /**
    * The same heap in another thread, whose mapper is attached to the same memory.
-   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: no handle; `ERR_INVALID_ARG_VALUE`: the heap is another mapper's
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: not a handle; `ERR_INVALID_ARG_VALUE`: the heap belongs to another mapper
    * @throws {MmapperError} `ERR_MMAPPER_DISPOSED`: the heap is disposed, or the mapper
    */
   static attach(mmapper: AnyMapper, handle: SharedHeapHandle): SharedHeap {

@@ -112,7 +112,7 @@ export class ChunkStateMmapper implements Mmapper {
   /**
    * The same mapper in another thread (or once more in this one): same chunk map, annotations, limits,
    * statistics. `options.syscalls` replaces libc for calls made from here.
-   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: no handle, or of another version of this library
+   * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: not a handle, or one of another version of this library
    * @throws {MmapperError} `ERR_MMAPPER_DISPOSED`
    */
   static attach(handle: MmapperHandle, options: Pick<MmapperOptions, 'syscalls'> = {}): ChunkStateMmapper {

@@ -79,20 +79,20 @@ export interface MmapperStats extends MappedTotals {
   readonly syscalls: Readonly<SyscallCounts>
   /** Times that a thread died inside a call and another one repaired what it left. */
   readonly recoveries: number
-  /** Times that `decommit` could only discard content (at the VMA limit), keeping the commit charge. */
+  /** Times that `decommit` could only discard content (at the limit of mappings), keeping the commit charge. */
   readonly discards: number
   /** Bytes of memory that were loaded from images, changed pages included; whole OS pages. */
   readonly imageBytes: number
   /** Bytes of the WebAssembly memories that are adopted, when last looked at; in no other total but `imageBytes`. */
   readonly adoptedBytes: number
   /**
-   * Bytes of which nobody can know whether the OS mapped or released them, since an injected system call threw. They
+   * Bytes of which it is unknown whether the OS mapped or released them, because an injected system call threw. They
    * are never claimed and never unmapped. 0 with the C library's own calls.
    */
   readonly leakedBytes: number
 }
 
-/** A range of which the chunk map and the OS say different things. */
+/** A range about which the chunk map and the OS disagree. */
 export interface Discrepancy extends ByteRange {
   readonly state: MapState
   /** What the chunk map says should be there. */
@@ -110,7 +110,7 @@ export interface Mmapper extends Disposable {
   readonly handle: MmapperHandle
 
   /**
-   * any → Mapped, foreign where it was Unmapped; makes no system call. Says that somebody else has mapped
+   * any → Mapped, foreign where it was Unmapped; makes no system call. Records that somebody else has mapped
    * `bytes` bytes at `start`; rounds outward to chunks. The mapper never alters foreign chunks.
    * @throws {MmapError} reason `mapper-limit`: recorded over a reservation, it would exceed `maxMappedBytes`
    */
@@ -146,10 +146,10 @@ export interface Mmapper extends Disposable {
    */
   ensureMapped(start: Address, pages: number, options?: MapOptions): void
 
-  /** Whether the chunk at `address` is Mapped; false for anything that is no mappable address. Takes no lock. */
+  /** Whether the chunk at `address` is Mapped; false for anything that is not a mappable address. Takes no lock. */
   isMappedAddress(address: Address): boolean
 
-  /** The state of the chunk at `address`; Unmapped for anything that is no mappable address. Takes no lock. */
+  /** The state of the chunk at `address`; Unmapped for anything that is not a mappable address. Takes no lock. */
   stateAt(address: Address): MapState
 
   /**
@@ -180,12 +180,12 @@ export interface Mmapper extends Disposable {
   /**
    * Mapped → Mapped; by OS pages, inside own Mapped chunks. madvise(2).
    * @throws {MapStateError} a chunk is not Mapped, or foreign
-   * @throws {MmapError} the OS refused; reason `unsupported` where kernel or headers lack the advice
+   * @throws {MmapError} the OS refused; reason `unsupported` where the kernel does not know the advice
    */
   advise(start: Address, pages: number, advice: MemoryAdvice): void
 
   /**
-   * The memory itself, any alignment, every chunk Mapped. The same range gives the same buffer. Writing
+   * The memory itself, at any alignment. Every chunk must be Mapped. The same range gives the same buffer. Writing
    * through a view of memory that is not writable kills the process, as in C. A live view keeps
    * the attachment it was made by, even if the mapper object is dropped.
    *
@@ -193,7 +193,7 @@ export interface Mmapper extends Disposable {
    * it, or refuse with `ViewInUseError` before anything has changed. They refuse where the engine cannot detach
    * (Node 20, and on any Node the heap of an asm.js module), and where the view **has escaped**: the program
    * detached it itself (`view.transfer()`, in the transfer list of a `structuredClone` or `postMessage`), so
-   * that the memory lives on in a buffer that the mapper cannot see. Such a view is in the way until it is
+   * that the memory lives on in a buffer that the mapper cannot see. Such a view blocks these calls until it is
    * released, and asking for the same range gives a new one.
    *
    * What cannot be seen: a view that was transferred away in a later job than the one that made it, and dropped
@@ -205,22 +205,22 @@ export interface Mmapper extends Disposable {
   view(start: Address, bytes: number): ArrayBuffer
 
   /**
-   * Detaches a view (its length becomes 0), from then on it is in no call's way. Where the engine cannot detach it,
-   * and for one that escaped, this is the caller's word that nothing will touch its memory again, through this
-   * buffer or any that it was transferred to. Once more is nothing.
+   * Detaches a view (its length becomes 0). From then on it blocks no call. Where the engine cannot detach it, and for a
+   * view that escaped, this is your promise not to use its memory again, neither through this buffer nor through any
+   * that it was transferred to. Calling it again does nothing.
    */
   releaseView(view: ArrayBuffer): void
 
   /**
    * As `releaseView`, for all views that this thread made and that overlap the range, escaped ones included.
-   * By OS pages, of any state; none there is nothing to do.
+   * By OS pages, in any state. Does nothing where there are none.
    */
   releaseViews(start: Address, pages: number): void
 
   /**
-   * Unmapped → Quarantined, as an object that owns the range and speaks of byte offsets: `bytes`, rounded up to whole
+   * Unmapped → Quarantined, as an object that owns the range and takes byte offsets: `bytes`, rounded up to whole
    * chunks, where the OS chooses, or exactly at `options.at`. Commits default to the other options.
-   * @throws {MmapError} `EEXIST` (`options.at` is occupied, by whomever), `ENOMEM`
+   * @throws {MmapError} `EEXIST` (`options.at` is occupied), `ENOMEM`
    */
   reserve(bytes: number, options?: ReserveOptions): Reservation
 
@@ -244,8 +244,8 @@ export interface Mmapper extends Disposable {
   stats(): MmapperStats
 
   /**
-   * Holds the chunk map against `/proc/self/maps` (proc(5)); empty = they agree.
-   * @throws {MmapperError} `ERR_MMAPPER_UNSUPPORTED` where the OS does not tell
+   * Compares the chunk map with `/proc/self/maps` (proc(5)). Empty = they agree.
+   * @throws {MmapperError} `ERR_MMAPPER_UNSUPPORTED` where the OS does not say
    */
   audit(): Discrepancy[]
 

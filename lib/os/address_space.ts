@@ -77,7 +77,7 @@ function beyond({ start, bytes }: AddressRequest, ceiling: number): Advice | und
   // The last page below the end is nobody's on some machines.
   if (start + bytes < ceiling) return undefined
   return addressSpace(
-    `It reaches to ${formatAddress(start + bytes)}, and the addresses of this process seem to end at ` +
+    `It would end at ${formatAddress(start + bytes)}, and the address space of this process seems to end at ` +
       `${formatAddress(ceiling)} (${formatBytes(ceiling)}). Ask for less, or for lower addresses.`,
   )
 }
@@ -94,14 +94,14 @@ function inPieces({ bytes, align = 1 }: AddressRequest, free: FreePieces): Advic
   if (bytes > largestAligned) {
     return addressSpace(
       `The largest free piece of the address space that begins at a multiple of ${formatBytes(align)} has ` +
-        `${formatBytes(largestAligned)}. Ask for less, or for a lesser alignment.`,
+        `${formatBytes(largestAligned)}. Ask for less, or for a smaller alignment.`,
     )
   }
   // The OS aligns to pages only, so what is aligned is cut out of a piece larger by the alignment.
   if (align === 1 || bytes + align <= largest) return undefined
   return addressSpace(
-    `To align it to ${formatBytes(align)} that much more has to be asked for, and the largest free piece of the ` +
-      `address space has ${formatBytes(largest)}. Ask for a lesser alignment, or for ${formatAddress(place)}, ` +
+    `Aligning it to ${formatBytes(align)} takes that much more address space, and the largest free piece of the ` +
+      `address space has ${formatBytes(largest)}. Ask for a smaller alignment, or for ${formatAddress(place)}, ` +
       'where there is room.',
   )
 }

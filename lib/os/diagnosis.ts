@@ -69,7 +69,7 @@ export function diagnose(platform: PlatformConstants, refused: Refused): Diagnos
     case EOPNOTSUPP:
       return {
         reason: 'unsupported',
-        advice: 'This kernel cannot do it here. Go on without, or update the kernel.',
+        advice: 'This kernel does not support it here. Do without it, or update the kernel.',
       }
     default:
       return unknown()
@@ -98,8 +98,8 @@ function diagnoseMapCount(): Diagnosis | undefined {
   return {
     reason: 'map-count',
     advice:
-      `The process has ${count} mappings of the ${most} that vm.max_map_count allows. ` +
-      'Use fewer different protections and names side by side, or raise the limit with sysctl.',
+      `The process has ${count} of the ${most} mappings that vm.max_map_count allows. ` +
+      'Use fewer different protections and names next to each other, or raise the limit with sysctl.',
   }
 }
 
@@ -118,7 +118,7 @@ function diagnoseLimits({ syscall, bytes: asked, align = 0, isReservation }: Ref
     if (!applies || !(now + bytes > most)) continue
     return {
       reason: 'address-space',
-      advice: `${formatBytes(now)} are in use of the ${formatBytes(most)} that ${resource} allows. Ask for less, or raise it with ulimit.`,
+      advice: `${formatBytes(now)} of the ${formatBytes(most)} that ${resource} allows are in use. Ask for less, or raise the limit with ulimit.`,
     }
   }
   return undefined
@@ -141,7 +141,7 @@ function diagnoseCommit(bytes: number): Diagnosis | undefined {
   return {
     reason: 'commit-limit',
     advice:
-      `The system would have to promise ${formatBytes(now + bytes)} of ${formatBytes(most)} ` +
+      `The system would have to promise ${formatBytes(now + bytes)}, and has ${formatBytes(most)} ` +
       `(vm.overcommit_memory=${mode}). Map less at once, decommit what is not needed, or add memory.`,
   }
 }

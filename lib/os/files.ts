@@ -1,7 +1,7 @@
 /**
  * Small files of `/proc` and `/sys`, and what it means that one cannot be read.
  *
- * **"Cannot find out" is never "no".** A file may be unreadable for want of descriptors, of memory, of stack or of
+ * **"Cannot find out" is never "no".** A file may be unreadable for lack of descriptors, of memory, of stack or of
  * rights. Only two errors say that there is nothing to read, and `saysAbsent` knows them. Node's modules are loaded
  * when first needed.
  */

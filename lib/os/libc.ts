@@ -137,7 +137,7 @@ export function unsupportedPlatform(): MmapperError {
   return new MmapperError(
     'ERR_MMAPPER_UNSUPPORTED',
     `mmapper cannot map memory on ${process.platform}-${process.arch}: it knows Linux, Android, macOS and ` +
-      'FreeBSD. To port it, add the constants of that platform under lib/platform',
+      'FreeBSD. To port it, see CONTRIBUTING.md in the sources of mmapper',
   )
 }
 

@@ -81,7 +81,7 @@ export function visitMaps(visit: (mapping: OsMapping) => void): string {
   }
 }
 
-/** The mappings of this process, ascending; undefined where the OS does not tell. */
+/** The mappings of this process, ascending; undefined where the OS does not say. */
 export function readMaps(): OsMapping[] | undefined {
   const mappings: OsMapping[] = []
   return visitMaps(mapping => mappings.push(copyOf(mapping))) === '' ? mappings : undefined

@@ -18,7 +18,7 @@
  *   take that flag for a hint: then what came to lie elsewhere is the journal's loose piece, is released, and the
  *   answer is EEXIST. So is the whole scheme where the platform has no such flag.
  * - **commit** is `mprotect` of a reservation made without `MAP_NORESERVE`: the charge is taken then, so
- *   that want of memory is ENOMEM now and not the OOM killer later; a failing one leaves the mapping.
+ *   that a lack of memory is ENOMEM now and not the OOM killer later; a failing one leaves the mapping.
  * - **decommit** replaces by `mmap(MAP_FIXED, PROT_NONE)`: the only call that returns the charge as well. Linux
  *   checks all it can refuse (map count, limits, splits) before it takes the old mapping away.
  * - **restore** maps with `MAP_NORESERVE`, as engines map their buffers; so do **mapFile** and **loadAt** for pages of theirs.
@@ -65,7 +65,7 @@ export function osPageSize(syscalls: Syscalls): number {
   const size = syscalls.sysconf(PLATFORM.SC_PAGESIZE)
   if (size >= BYTES_IN_PAGE && 2 ** Math.round(Math.log2(size)) === size) return size
   throw new RangeError(
-    `sysconf(_SC_PAGESIZE) gave ${size}, which is no page size. Check the injected syscalls`,
+    `sysconf(_SC_PAGESIZE) gave ${size}, which is not a page size. Check the injected syscalls`,
   )
 }
 
@@ -122,7 +122,7 @@ export class OsMemory {
     return this.#place(start, bytes, prot)
   }
 
-  /** nobody's → reserved where the OS likes, near `hint` if that is free: the address. */
+  /** nobody's → reserved where the OS chooses, near `hint` if that is free: the address. */
   reserveAnywhere(bytes: number, hint: number, owner: Owner = 'own'): number {
     this.#counters[MMAP]!++
     const flags = this.#privateFlags(owner) | this.platform.MAP_ANONYMOUS
@@ -198,7 +198,7 @@ export class OsMemory {
     return Math.min(result, 0)
   }
 
-  /** nobody's → committed where the OS likes, with the content of a file, copy-on-write: the address. */
+  /** nobody's → committed where the OS chooses, with the content of a file, copy-on-write: the address. */
   mapFile(bytes: number, prot: number, { fd, offset }: FilePart, owner: Owner): number {
     this.#counters[MMAP]!++
     return this.syscalls.mmap(0, bytes, this.#prots[prot]!, this.#privateFlags(owner), fd, offset)

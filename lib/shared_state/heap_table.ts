@@ -74,7 +74,7 @@ export class HeapTable {
     if (heap >= this.#most) {
       throw new MmapperError(
         'ERR_MMAPPER_EXHAUSTED',
-        `Cannot ${this.#action}: ${this.#most} are in use. Dispose those that are done`,
+        `Cannot ${this.#action}: ${this.#most} are in use. Dispose those that are no longer used`,
       )
     }
     this.#holders.fill(0, heap * WORDS_PER_HEAP, (heap + 1) * WORDS_PER_HEAP)

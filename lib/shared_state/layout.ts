@@ -238,7 +238,7 @@ export class SharedLayout {
     const at = placesOf(shape)
     const memory = buffer ?? new SharedArrayBuffer(at.bytes)
     if (sharedLength(memory) !== at.bytes) {
-      const cause = `its memory is damaged: ${sharedLength(memory)} bytes, and its header speaks of ${at.bytes}`
+      const cause = `its memory is damaged: it has ${sharedLength(memory)} bytes, and its header says ${at.bytes}`
       throw badHandle('mmapper', cause, memory)
     }
     this.buffer = memory
@@ -318,7 +318,7 @@ export class SharedLayout {
   /** The same memory in another thread. Throws for any value but a mapper's memory, naming what is wrong with it. */
   static open(memory: unknown, handle: unknown = memory): SharedLayout {
     const bytes = sharedLength(memory)
-    if (bytes === undefined) throw badHandle('mmapper', 'its memory is no SharedArrayBuffer', handle)
+    if (bytes === undefined) throw badHandle('mmapper', 'its memory is not a SharedArrayBuffer', handle)
     if (bytes < 4 * WORDS)
       throw badHandle('mmapper', `its memory has ${bytes} bytes, less than a header`, handle)
     const buffer = memory as SharedArrayBuffer
@@ -333,7 +333,7 @@ export class SharedLayout {
     const [logGranularity, logMappableBytes] = [words[Word.LogGranularity]!, words[Word.LogMappableBytes]!]
     if (!isWithin(logGranularity, LOG_GRANULARITY) || !isWithin(logMappableBytes, LOG_MAPPABLE_BYTES)) {
       const said = `chunks of 2 ** ${logGranularity} in 2 ** ${logMappableBytes} bytes`
-      throw badHandle('mmapper', `its memory is damaged: it speaks of ${said}`, handle)
+      throw badHandle('mmapper', `its memory is damaged: its header says ${said}`, handle)
     }
     return new SharedLayout({ logGranularity, logMappableBytes, stateUnits: words[Word.StateUnits]! }, buffer)
   }

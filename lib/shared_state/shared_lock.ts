@@ -233,6 +233,6 @@ export function reentrantError(): MmapperError {
   return new MmapperError(
     'ERR_MMAPPER_REENTRANT',
     'Cannot call a mapper from code that the mapper itself is running (an injected system call): ' +
-      'it holds its lock. Make the call after the outer one has returned',
+      'its lock is held. Make the call after the outer one has returned',
   )
 }

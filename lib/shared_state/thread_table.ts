@@ -79,7 +79,7 @@ export class ThreadTable {
     }
     throw new MmapperError(
       'ERR_MMAPPER_EXHAUSTED',
-      `Cannot attach: ${MOST_THREADS} threads are attached already. Dispose the mappers of threads that are done`,
+      `Cannot attach: ${MOST_THREADS} threads are attached already. Dispose the mappers of threads that no longer use it`,
     )
   }
 

@@ -58,7 +58,7 @@ export class ViewTable {
       throw new MmapperError(
         'ERR_MMAPPER_EXHAUSTED',
         `Cannot make another view: ${MOST_VIEWS} are alive in all threads. Call releaseView() or releaseViews() for ` +
-          'those that are done. What is only dropped counts until the current job has ended and garbage was collected: ' +
+          'those that are no longer used. Dropped views count until the current job has ended and garbage was collected: ' +
           'await something between batches',
       )
     }

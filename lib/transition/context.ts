@@ -118,7 +118,11 @@ export function contextOf(mmapper: unknown): Context {
   const context = CONTEXTS.get(key)
   if (context !== undefined) return context
   if (CONTEXTS.has(key)) throw disposedError()
-  throw invalidArgType('mmapper', 'a ChunkStateMmapper, as new or ChunkStateMmapper.attach gives it', mmapper)
+  throw invalidArgType(
+    'mmapper',
+    'a ChunkStateMmapper, made by new, createMmapper or ChunkStateMmapper.attach',
+    mmapper,
+  )
 }
 
 /** From now on the mapper is known to be disposed. */

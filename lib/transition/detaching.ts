@@ -7,7 +7,7 @@
  * **Whether a view can be detached** is a matter of that view: V8 makes the heap of an asm.js module undetachable for
  * good, and Node 20 detaches none. It is asked by cloning an object that cannot be cloned, with the view to be transferred:
  * an engine that looks at the view first refuses it, else it meets the wire, and nothing has been transferred. (A
- * `transfer` that fails for want of memory tells the same, but collects all garbage first: 20 ms.) Where an engine
+ * `transfer` that fails for lack of memory tells the same, but collects all garbage first: 20 ms.) Where an engine
  * transfers before it clones, nothing can be asked, and views are taken for detachable.
  */
 

@@ -37,7 +37,7 @@ export function checkOwn(context: Context, operation: string, range: ChunkRange)
   checkMapped(context, operation, range)
   context.map.visitRuns(range, FOREIGN, (run, entry) => {
     if ((entry & FOREIGN) === 0) return
-    const cause = 'foreign, mapped by somebody else. Leave it out'
+    const cause = 'foreign, mapped by somebody else. Leave it out of the range'
     throw stateError(context, operation, run, MapState.Mapped, cause)
   })
 }

@@ -48,7 +48,7 @@ export function checkLimit(
     { action, syscall, errno: -ENOMEM, ...context.geometry.byteRange(range) },
     {
       reason: 'mapper-limit',
-      advice: `${formatBytes(wanted)} would be mapped in all, and maxMappedBytes is ${formatBytes(most)}. Decommit or unmap something first.`,
+      advice: `${formatBytes(wanted)} would be mapped in total, and maxMappedBytes is ${formatBytes(most)}. Decommit or unmap something first.`,
     },
   )
 }

@@ -93,18 +93,18 @@ function append(ranges: ByteRange[], range: ByteRange): void {
 export function prepareParts(context: Context, action: string, pages: Pages): Part[] {
   context.map.visitRuns(pages.chunks, STATE_MASK | FOREIGN, (run, entry) => {
     if ((entry & FOREIGN) !== 0) {
-      const cause = 'foreign, mapped by somebody else. Leave it out'
+      const cause = 'foreign, mapped by somebody else. Leave it out of the range'
       throw stateError(context, action, run, MapState.Mapped, cause)
     }
     if ((entry & STATE_MASK) === UNMAPPED) {
-      throw stateError(context, action, run, MapState.Unmapped, 'not reserved. Leave it out')
+      throw stateError(context, action, run, MapState.Unmapped, 'not reserved. Leave it out of the range')
     }
   })
   if (hasUnknown(context, pages.chunks)) adoptFromOs(context, pages.chunks)
   return partsOf(context, pages)
 }
 
-/** What has changed; throws if the OS does not tell, or a file was truncated: then nothing has been done. */
+/** What has changed; throws if the OS does not say, or a file was truncated: then nothing has been done. */
 export function findChanges(
   context: Context,
   scan: PageScan,

@@ -78,11 +78,11 @@ function mappedPart(context: Context, range: ChunkRange): ChunkRange | undefined
   let limit = -1
   context.map.visitRuns(range, STATE_MASK | FOREIGN, (run, entry) => {
     if ((entry & FOREIGN) !== 0) {
-      const cause = 'foreign, mapped by somebody else. Leave it out'
+      const cause = 'foreign, mapped by somebody else. Leave it out of the range'
       throw stateError(context, 'decommit', run, MapState.Mapped, cause)
     }
     if ((entry & STATE_MASK) === UNMAPPED) {
-      throw stateError(context, 'decommit', run, MapState.Unmapped, 'not mapped. Leave it out')
+      throw stateError(context, 'decommit', run, MapState.Unmapped, 'not mapped. Leave it out of the range')
     }
     if ((entry & STATE_MASK) !== MAPPED) return
     if (start < 0) start = run.start

@@ -72,7 +72,8 @@ export function commitReserved(context: Context, range: ChunkRange, options: Map
 }
 
 /** Why memory that is reserved by whoever asks may not be. */
-export const RELEASED = 'it was released with unmap. Reserve anew, and decommit what is to be used again'
+export const RELEASED =
+  'it was released with unmap. Reserve it again, and use decommit for memory that you will use again'
 
 /** The transition itself, with the lock held and heaps settled. */
 function mapAll(context: Context, range: ChunkRange, options: MapOptions): void {

@@ -7,7 +7,7 @@
  *   pages          around ├─ the file's part ───────┼─ zeros ─┤ around
  *                       start                    middle      limit
  * ```
- * All that the OS can refuse comes first and elsewhere: the new pages are mapped where the OS likes and are held by the
+ * All that the OS can refuse comes first and elsewhere: the new pages are mapped where the OS chooses and are held by the
  * journal, what lies around them in chunks that were Quarantined is committed. Then each of the two parts is moved over
  * the old pages by one `mremap`, which needs neither memory nor charge. Until the first has been moved, all is undone by
  * releasing what is held. Should the second be refused after that (at the map count, by some other thread's doing), it is
@@ -106,7 +106,7 @@ function prepare(context: Context, pages: Pages, prot: number): void {
     const isForeign = (entry & FOREIGN) !== 0
     if (isForeign || (state !== MAPPED && state !== QUARANTINED)) {
       const cause = isForeign
-        ? 'foreign, mapped by somebody else. Leave it out'
+        ? 'foreign, mapped by somebody else. Leave it out of the range'
         : 'not reserved. Reserve it first'
       throw stateError(context, 'load', run, stateName(entry), cause)
     }

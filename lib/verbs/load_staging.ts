@@ -1,6 +1,6 @@
 /**
  * What of a load can be refused (`load.ts`), and how it is undone: what lies around the new pages is committed, the new
- * pages are mapped where the OS likes. The journal holds them; all here reads from it what it needs, so that it can be
+ * pages are mapped where the OS chooses. The journal holds them; all here reads from it what it needs, so that it can be
  * done again, or undone, by whoever comes after one that died.
  */
 import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js'
@@ -94,7 +94,7 @@ function dropQuarantined(context: Context, chunks: ChunkRange): number {
   return refusal ?? 0
 }
 
-/** Maps the new pages where the OS likes. Not where they cannot be moved from there. */
+/** Maps the new pages where the OS chooses. Not where they cannot be moved from there. */
 export function stage(context: Context): Refusal | undefined {
   const { os, layout } = context
   const { journal } = layout

@@ -1,5 +1,5 @@
 /**
- * Unmapped → Quarantined where the OS likes, or preferably somewhere.
+ * Unmapped → Quarantined where the OS chooses, or preferably somewhere.
  *
  * It maps more than asked by the alignment, and trims both ends. A trim cannot need a new mapping, so it does not
  * fail at the map count; if it is refused all the same, everything is given up. First it asks for an aligned place
@@ -44,7 +44,7 @@ export interface Placement {
 /** What became of an attempt: where, or `-errno` with what could not be released. */
 type Attempt = Pick<Refused, 'errno' | 'diagnosis' | 'partial'> | { readonly start: number }
 
-/** Reserves where the OS likes; the start. */
+/** Reserves where the OS chooses; the start. */
 export function quarantineAnywhere(context: Context, placement: Placement, options: MapOptions): number {
   return transition(context, () => {
     const { os, geometry } = context
@@ -112,7 +112,7 @@ function firstUsed({ map }: Context, { start, limit }: ChunkRange): number {
   return map.entryAt(start) === 0 ? map.runLimit(start, limit) : start
 }
 
-/** Reserves beside the last reservation if the OS agrees, else wherever it likes. */
+/** Reserves beside the last reservation if the OS agrees, else wherever it chooses. */
 function reserveAligned(context: Context, bytes: number, align: number, attributes: number): Attempt {
   const hint = besideLast(context, bytes, align)
   if (hint !== 0) {

@@ -47,7 +47,7 @@ export function releaseView(context: Context, buffer: ArrayBuffer): void {
   // What was made here is known by its identity, whatever the program has done to its prototype.
   if (context.localViews.release(buffer)) return
   if (!(buffer instanceof ArrayBuffer))
-    throw invalidArgType('view', 'an ArrayBuffer that view() gave (of a typed array: its buffer)', buffer)
+    throw invalidArgType('view', 'an ArrayBuffer returned by view() (for a typed array, its buffer)', buffer)
   throw invalidArgValue('view', 'a live view that this mapper made in this thread', buffer)
 }
 

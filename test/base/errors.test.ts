@@ -116,7 +116,7 @@ test('a view error says what it means to release a view that was transferred awa
     message,
     `${WRITTEN} in this thread, ${WRITTEN} in this thread (transferred away). Call releaseView()`,
   )
-  assert.match(message, 'your word that nothing uses that any more. releaseViews() releases all')
+  assert.match(message, 'your promise that nothing uses that memory any more. releaseViews() releases all')
 })
 
 test('a mapper error has the code it is given', () => {

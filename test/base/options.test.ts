@@ -213,7 +213,7 @@ test('each option is read once', () => {
 
 test('an annotation in place of the options is told from them', () => {
   const error = thrownBy(() => checkMapOptions(MmapAnnotation.misc('a') as MapOptions)) as Error
-  assert.match(error.message, 'must be an object that has the annotation in it, { annotation }')
+  assert.match(error.message, 'must be an object that contains the annotation: { annotation }')
 })
 
 test('guard is a boolean', () => {

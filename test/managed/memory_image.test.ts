@@ -339,7 +339,7 @@ test('a descriptor that somebody closed is not taken for the image', () => {
   closeSync(fd)
   assert.is(thrownBy(() => fileOf(image, 'load')).code, 'EBADF')
   takeNumber(fd)
-  assert.match(thrownBy(() => fileOf(image, 'load')).message, /Cannot load .*Somebody closed/)
+  assert.match(thrownBy(() => fileOf(image, 'load')).message, /Cannot load .*The program closed/)
   assert.is(thrownBy(() => image.save(pathOf('never'))).code, 'EBADF')
   image.dispose()
   // Closing the stranger's file is left to the stranger.

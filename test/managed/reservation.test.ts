@@ -48,7 +48,7 @@ testDetaching(test, import.meta.url, 'its views end with the memory', () => {
 
 // ── place ──
 
-test('it lies where the OS likes, aligned as asked', () => {
+test('it lies where the OS chooses, aligned as asked', () => {
   withMapper(mmapper => {
     assert.is(mmapper.reserve(1).start % CHUNK, 0)
     assert.is(mmapper.reserve(CHUNK, { align: 64 * CHUNK }).start % (64 * CHUNK), 0)
@@ -145,7 +145,7 @@ test('disposing it leaves alone what came to lie where it was unmapped', () => {
     ]) {
       const error = thrownBy(call)
       assert.instance(error, MapStateError)
-      assert.match(error.message, / of the reservation: it was released with unmap\. Reserve anew/)
+      assert.match(error.message, / of the reservation: it was released with unmap\. Reserve it again/)
     }
     first.dispose()
     assert.is(states(mmapper), 'Mapped 1, Mapped 1')

@@ -91,7 +91,7 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
       /^Unknown option "guard": only reserveSharedHeap takes it\./,
     ],
     [() => heap.commit(0, 1, { guard: false }), /^Unknown option "guard": only reserveSharedHeap takes it\./],
-    [() => mmapper.ensureMapped(free, 1, nursery), /"options".*has the annotation in it, \{ annotation \}/],
+    [() => mmapper.ensureMapped(free, 1, nursery), /"options".*contains the annotation: \{ annotation \}/],
     [
       () => mmapper.ensureMapped(free, 1, 'ReadWrite'),
       /"options".*an object with any of hugePage, protection, annotation\. Received type string/,
@@ -144,7 +144,7 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     ],
     [() => mmapper.decommit(WINDOW, 1), /"pages".*a multiple of 16 pages \(whole chunks\)\. Received 1$/],
     [() => mmapper.ensureMapped(2 ** 48, 1), /"start".*an integer address below 2 \*\* 48\./],
-    [() => mmapper.ensureMapped(2 ** 48 - 4096, 2), /"pages".*ends at or below 2 \*\* 48\. Received 2$/],
+    [() => mmapper.ensureMapped(2 ** 48 - 4096, 2), /"pages".*to end at or below 2 \*\* 48\. Received 2$/],
     [
       () => mmapper.protect(WINDOW, PAGES_PER_OS_PAGE, 'rx'),
       /"protection".*one of NoAccess, Read, .*\. Received 'rx'$/,
@@ -156,18 +156,18 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     ],
   ],
   handles: [
-    [() => ChunkStateMmapper.attach(), /"handle".*it is no object\. Give mmapper\.handle/],
+    [() => ChunkStateMmapper.attach(), /"handle".*it is not an object\. Pass mmapper\.handle/],
     [
       () => ChunkStateMmapper.attach(mmapper),
-      /"handle".*its kind is missing.*Give mmapper\.handle.*an instance of ChunkStateMmapper$/,
+      /"handle".*its kind is missing.*Pass mmapper\.handle.*an instance of ChunkStateMmapper$/,
     ],
     [
       () => ChunkStateMmapper.attach(heap.handle),
-      /"handle".*its kind is 'shared-heap', and not 'mmapper'\. Give mmapper\.handle/,
+      /"handle".*its kind is 'shared-heap' instead of 'mmapper'\. Pass mmapper\.handle/,
     ],
     [
       () => ChunkStateMmapper.attach(JSON.parse(JSON.stringify(mmapper.handle))),
-      /"handle".*its memory is no SharedArrayBuffer\..*by workerData or postMessage/,
+      /"handle".*its memory is not a SharedArrayBuffer\..*through workerData or postMessage/,
     ],
     [
       () => ChunkStateMmapper.attach(goneHandle),
@@ -177,7 +177,7 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
       () => ChunkStateMmapper.attach(mmapper.handle, { maxMappedBytes: 5 }),
       /^Unknown option "maxMappedBytes": only the constructor of a mapper takes it\./,
     ],
-    [() => SharedHeap.attach(mmapper, heap), /"handle".*Give heap\.handle.*an instance of SharedHeap$/],
+    [() => SharedHeap.attach(mmapper, heap), /"handle".*Pass heap\.handle.*an instance of SharedHeap$/],
     [
       () => SharedHeap.attach(heap.handle, mmapper),
       /"mmapper".*a ChunkStateMmapper, as new or ChunkStateMmapper\.attach gives it/,
@@ -197,7 +197,7 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     ],
     [
       () => SharedHeap.attach(mmapper, { ...heap.handle, start: heap.start + CHUNK }),
-      /"handle".*its heap is at 0x\w+, and not at 0x\w+ as it says/,
+      /"handle".*its heap is at 0x\w+, not at 0x\w+ as the handle says/,
     ],
     [
       () => SharedHeap.attach(mmapper, { ...heap.handle, bytes: CHUNK }),
@@ -205,11 +205,11 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     ],
     [
       () => SharedHeap.attach(mmapper, { ...heap.handle, bytes: 2 ** 30 }),
-      /"handle".*1 GiB at offset \d+ do not lie in its buffer of 4\.1 MiB\./,
+      /"handle".*1 GiB at offset \d+ are not within its buffer of 4\.1 MiB\./,
     ],
     [
       () => SharedHeap.attach(mmapper, { ...heap.handle, bytes: 5 }),
-      /"handle".*5 bytes at 0x\w+ are no whole chunks\./,
+      /"handle".*5 bytes at 0x\w+ is not a whole number of chunks\./,
     ],
   ],
   'shared heaps': [
@@ -257,7 +257,7 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     [() => MmapAnnotation.space(''), /"name".*a non-empty string\. Received ''$/],
     [() => formatRuns(mmapper, 80), /"options".*an object with any of width\. Received type number \(80\)$/],
     [() => formatRuns(mmapper, { columns: 80 }), /^Unknown option "columns"\. Known here: width$/],
-    [() => formatRuns(mmapper, { width: 5 }), /"options.width".*at least 20\. Received 5$/],
+    [() => formatRuns(mmapper, { width: 5 }), /"options.width".*20 to 1000\. Received 5$/],
     [
       () => formatRuns(mmapper.runs()),
       /"mmapper".*a ChunkStateMmapper, as new or ChunkStateMmapper\.attach gives it\. Received an instance of Array$/,

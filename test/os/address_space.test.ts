@@ -47,7 +47,7 @@ test('the piece below the first mapping and that above the last count, without t
 test('where pieces are large enough but begin at no multiple of the alignment, this is said', () => {
   const maps = [[0.5 * TIB, 0.6 * TIB], [63 * TIB, 65 * TIB], FOUR_LEVELS] as const
   const advice = adviceWith(maps, { start: -1, bytes: GIB, align: 64 * TIB })
-  assert.match(advice!, /begins at a multiple of 64 TiB has 0 bytes.*lesser alignment/)
+  assert.match(advice!, /begins at a multiple of 64 TiB has 0 bytes.*smaller alignment/)
   const some = [[TIB, 64 * TIB], [64 * TIB + GIB, 65 * TIB], FOUR_LEVELS] as const
   assert.match(
     adviceWith(some, { start: -1, bytes: 2 * GIB, align: 64 * TIB })!,
@@ -58,7 +58,7 @@ test('where pieces are large enough but begin at no multiple of the alignment, t
 test('where there is room but not for what has to be asked for, this and the place are said', () => {
   const maps = [[TIB, 63 * TIB], [65 * TIB, 66 * TIB], [100 * TIB, 101 * TIB], FOUR_LEVELS] as const
   const advice = adviceWith(maps, { start: -1, bytes: GIB, align: 64 * TIB })
-  assert.match(advice!, /To align it to 64 TiB .* has 34 TiB.* for 0x400000000000, where there is room/)
+  assert.match(advice!, /Aligning it to 64 TiB .* has 34 TiB.* for 0x400000000000, where there is room/)
   assert.is(adviceWith(maps, { start: -1, bytes: GIB, align: TIB }), undefined)
 })
 
@@ -70,7 +70,7 @@ test('addresses end where the stack says, on machines of any width', () => {
     for (const start of [2 ** bits - 2 ** 22, 2 ** bits]) {
       assert.match(
         adviceWith(maps, { start, bytes: 2 ** 22 })!,
-        new RegExp(`seem to end at 0x${(2 ** bits).toString(16)} `),
+        new RegExp(`seems to end at 0x${(2 ** bits).toString(16)} `),
       )
     }
     assert.match(adviceWith(maps, { start: -1, bytes: 2 ** bits })!, /largest free piece/)

@@ -118,7 +118,7 @@ test('resident memory is darker, and its part is told', () => {
   })
 })
 
-test('where the OS does not tell, residency is said to be unknown', () => {
+test('where the OS does not say, residency is said to be unknown', () => {
   const refuses = (): number => -38
   const syscalls = { ...libcSyscalls(), mincore: refuses, ioctl: refuses, pread: refuses }
   const mmapper = new ChunkStateMmapper({ syscalls })

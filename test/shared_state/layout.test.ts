@@ -172,7 +172,7 @@ function causeOf(memory: unknown): string {
   } catch (error) {
     assert.instance(error, TypeError)
     assert.is((error as { code?: string }).code, 'ERR_INVALID_ARG_TYPE')
-    return /usable handle of a mapper: (.*)\. Give mmapper\.handle/.exec((error as Error).message)?.[1] ?? ''
+    return /usable handle of a mapper: (.*)\. Pass mmapper\.handle/.exec((error as Error).message)?.[1] ?? ''
   }
   throw new Error('it was opened')
 }
@@ -182,7 +182,7 @@ test('memory that is no mapper’s is refused, saying why', () => {
     ...[undefined, null, 5, 'memory', {}, new ArrayBuffer(4096), new Uint8Array(new SharedArrayBuffer(4096))],
     ...[Object.create(SharedArrayBuffer.prototype), new Proxy(create(22, 32).buffer, {})],
   ]) {
-    assert.is(causeOf(memory), 'its memory is no SharedArrayBuffer')
+    assert.is(causeOf(memory), 'its memory is not a SharedArrayBuffer')
   }
   assert.is(causeOf(new SharedArrayBuffer(0)), 'its memory has 0 bytes, less than a header')
   assert.is(causeOf(new SharedArrayBuffer(255)), 'its memory has 255 bytes, less than a header')
@@ -218,7 +218,7 @@ test('memory whose size does not fit its header is refused', () => {
     const { buffer } = create(22, 32)
     const other = new SharedArrayBuffer(buffer.byteLength + change)
     new Uint8Array(other).set(new Uint8Array(buffer).subarray(0, other.byteLength))
-    assert.match(causeOf(other), `its memory is damaged: ${other.byteLength} bytes, and its header speaks of`)
+    assert.match(causeOf(other), `its memory is damaged: it has ${other.byteLength} bytes, and its header says`)
   }
 })
 

@@ -38,7 +38,7 @@ test('maxMappedBytes is reached to the last byte, by one chunk and by several, a
     assert.is(error.code, 'ENOMEM')
     assert.is(error.reason, 'mapper-limit')
     assert.is(error.syscall, syscall)
-    assert.match(error.message, `${wanted} would be mapped in all, and maxMappedBytes is 192 KiB`)
+    assert.match(error.message, `${wanted} would be mapped in total, and maxMappedBytes is 192 KiB`)
   }
   mmapper.ensureMapped(at(0), 3 * PAGES)
   assert.equal(names(), [])

@@ -22,7 +22,7 @@ const CROWDED = `
 testIf(
   test,
   isLinux,
-  'the OS does not tell of mappings',
+  'the OS does not say of mappings',
   'the only aligned gap that is large enough is found',
   () => {
     const result = resultOf(`${CROWDED}

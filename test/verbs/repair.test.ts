@@ -109,7 +109,7 @@ for (const name of Object.keys(SCENARIOS)) {
   testIf(
     test,
     isLinux,
-    'the OS does not tell of mappings and threads',
+    'the OS does not say of mappings and threads',
     `a thread that dies in «${name}» is repaired, at every point`,
     async () => {
       let stores = 0

@@ -1,4 +1,4 @@
-/** Reservations where the OS likes, call by call: what is mapped too much, what is trimmed, and what a refusal leaves. */
+/** Reservations where the OS chooses, call by call: what is mapped too much, what is trimmed, and what a refusal leaves. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, libcSyscalls } from '../../lib/index.js'

@@ -29,7 +29,7 @@ function reservations(): number {
 testIf(
   test,
   process.platform === 'linux',
-  'the OS does not tell of mappings and threads',
+  'the OS does not say of mappings and threads',
   'strangers’ reservations outlive every death',
   async () => {
     const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })

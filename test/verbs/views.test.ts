@@ -188,7 +188,7 @@ for (const [name, take] of Object.entries(TAKING)) {
           const error = thrownBy(() => take(mmapper, 2))
           assert.instance(error, ViewInUseError, way)
           assert.equal(error.views, [{ start: at(1), bytes: CHUNK, thread: 'this thread', escaped: true }])
-          assert.match(error.message, 'your word that nothing uses that any more')
+          assert.match(error.message, 'your promise that nothing uses that memory any more')
           assert.is(mmapper.stateAt(at(1)), MapState.Mapped)
           assert.is(new Uint8Array(again)[7], 42)
           if (copy.byteLength > 0) assert.is(new Uint8Array(copy)[7], 42)
