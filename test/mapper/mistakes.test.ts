@@ -152,7 +152,7 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     [() => mmapper.advise(WINDOW, PAGES_PER_OS_PAGE, 'MADV_DONTNEED'), /"advice".*one of DontNeed, Free, /],
     [
       () => mmapper.releaseView(new Uint8Array(8)),
-      /"view".*an ArrayBuffer that view\(\) gave \(of a typed array: its buffer\)\./,
+      /"view".*an ArrayBuffer returned by view\(\) \(for a typed array, its buffer\)\./,
     ],
   ],
   handles: [
@@ -180,11 +180,11 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     [() => SharedHeap.attach(mmapper, heap), /"handle".*Pass heap\.handle.*an instance of SharedHeap$/],
     [
       () => SharedHeap.attach(heap.handle, mmapper),
-      /"mmapper".*a ChunkStateMmapper, as new or ChunkStateMmapper\.attach gives it/,
+      /"mmapper".*a ChunkStateMmapper, made by new, createMmapper or ChunkStateMmapper\.attach/,
     ],
     [
       () => SharedHeap.attach(mmapper.handle, heap.handle),
-      /"mmapper".*a ChunkStateMmapper, as new or ChunkStateMmapper\.attach gives it/,
+      /"mmapper".*a ChunkStateMmapper, made by new, createMmapper or ChunkStateMmapper\.attach/,
     ],
     [
       () => SharedHeap.attach(other, heap.handle),
@@ -260,11 +260,11 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     [() => formatRuns(mmapper, { width: 5 }), /"options.width".*20 to 1000\. Received 5$/],
     [
       () => formatRuns(mmapper.runs()),
-      /"mmapper".*a ChunkStateMmapper, as new or ChunkStateMmapper\.attach gives it\. Received an instance of Array$/,
+      /"mmapper".*a ChunkStateMmapper, made by new, createMmapper or ChunkStateMmapper\.attach\. Received an instance of Array$/,
     ],
     [
       () => renderHeapMap(),
-      /"mmapper".*a ChunkStateMmapper, as new or ChunkStateMmapper\.attach gives it\. Received undefined$/,
+      /"mmapper".*a ChunkStateMmapper, made by new, createMmapper or ChunkStateMmapper\.attach\. Received undefined$/,
     ],
     [() => renderHeapMap(gone), /^Cannot use a mapper after it was disposed\./],
     [() => gone.stats(), /^Cannot use a mapper after it was disposed\./],
