@@ -4,7 +4,7 @@
 //           traces name true source lines
 // `node build.mjs build` makes the second only, without looking at types: for sources that a tool has changed.
 import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { build } from 'esbuild'
@@ -33,13 +33,12 @@ for (const folder of trees) rmSync(folder, { recursive: true, force: true })
 const published = {
   ...shared,
   bundle: true,
-  // For a small package: comments only where tools read them, in the declarations. Names stay and lines
-  // are short, so that stack traces can be read.
-  minifyWhitespace: true,
-  // Writes constants as literals where they are used; see lib/chunks/entry_bits.ts.
-  minifySyntax: true,
-  lineLimit: 110,
-  // The maps stay out of the package (the sources that they name are not in it either), so nothing links them.
+  // For a small package: comments only where tools read them, in the declarations. Constants are written as literals where
+  // they are used (lib/chunks/entry_bits.ts). Of names, those that users know stay: methods, and what is exported (`keepExportedNames`):
+  // a stack trace says `at SharedHeap.decommit`, and short names only of what is below it. Lines are short enough to be printed with an error.
+  minify: true,
+  lineLimit: 500,
+  // For whoever reads a stack trace of a user. They stay out of the package, and so nothing links them.
   sourcemap: 'external',
   sourcesContent: false,
   outdir: 'dist',
@@ -52,6 +51,23 @@ const besideLibrary = {
     onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({ path: './index.js', external: true })),
 }
 
+/**
+ * What is exported is called in stack traces as users know it, and not as the bundle calls it: classes by a name of their
+ * own, since the engine asks for no property there, functions by their property. Moves columns by as much.
+ */
+function keepExportedNames(file) {
+  let text = readFileSync(file, 'utf8')
+  const at = text.lastIndexOf('export{')
+  const functions = []
+  for (const [, short, name] of text.slice(at).matchAll(/([\w$]+) as (\w+)/g)) {
+    const escaped = short.replaceAll('$', '\\$')
+    text = text.replace(new RegExp(`(?<![\\w$.])(${escaped}=class)(?=[ {])`), `$1 ${name}`)
+    if (new RegExp(`function ${escaped}\\(`).test(text)) functions.push(`[${short},"${name}"]`)
+  }
+  const naming = `for(let[value,name]of[${functions}])Object.defineProperty(value,"name",{value:name});`
+  writeFileSync(file, text.replace(/export\{(?!.*export\{)/s, `${naming}export{`))
+}
+
 await build({
   ...shared,
   bundle: false,
@@ -59,6 +75,17 @@ await build({
   outdir: 'build',
   outbase: '.',
 })
+
+/** Heads of files are for whoever reads the sources; they stay where contracts are. */
+function cutHeads(...contracts) {
+  for (const entry of readdirSync('dist', { recursive: true, withFileTypes: true })) {
+    const file = join(entry.parentPath, entry.name)
+    if (!file.endsWith('.d.ts') || contracts.includes(file)) continue
+    const text = readFileSync(file, 'utf8')
+    const head = /^\/\*\*(?:(?!\*\/)[\s\S])*\*\/\s*(?=\/\*\*|import)/.exec(text)?.[0] ?? ''
+    if (head !== '') writeFileSync(file, text.slice(head.length))
+  }
+}
 
 /** Deletes declarations that no entry point reaches: those of the inside. */
 function pruneDeclarations(...entries) {
@@ -79,7 +106,9 @@ if (trees.includes('dist')) {
     build({ ...published, entryPoints: ['lib/index.ts'] }),
     build({ ...published, entryPoints: { cli: 'lib/tool/cli.ts' }, plugins: [besideLibrary] }),
   ])
+  keepExportedNames('dist/index.js')
   const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin/tsc')
   execFileSync(process.execPath, [tsc, '-p', 'lib'], { stdio: 'inherit' })
   pruneDeclarations('dist/index.d.ts')
+  cutHeads('dist/mapper/mmapper.d.ts', 'dist/managed/managed_memory.d.ts')
 }
