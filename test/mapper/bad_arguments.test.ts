@@ -14,6 +14,7 @@ import {
   SharedHeap,
 } from '../../lib/index.js'
 import { OwnedRange } from '../../lib/managed/owned_range.js'
+import { wasm } from '../support/guests.js'
 import { CHUNK, countingSyscalls, LOG_GRANULARITY, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 
 const { syscalls, calls } = countingSyscalls()
@@ -128,6 +129,22 @@ const RESERVED: readonly Bad[] = [
   ...[1, 4096, WINDOW + 4096, 2 ** 48, 2 ** 53].map(at => [{ at }, RANGE] as const),
   [{ at: 4 * WINDOW + CHUNK, align: 2 * CHUNK }, RANGE],
 ]
+/** A guest's memory has the engine's protection and pages: neither is an option. */
+const ADOPTED: readonly Bad[] = [
+  ...OPTIONS.filter(([value]) => typeof value !== 'object' || value === null || 'annotation' in value),
+  [{ protection: 'Read' }, VALUE],
+  [{ hugePage: 'Yes' }, VALUE],
+  ALIGN,
+  GUARD,
+]
+const MEMORY: readonly Bad[] = [
+  ...NO_NUMBERS,
+  [0, TYPE],
+  [new ArrayBuffer(8), TYPE],
+  [new SharedArrayBuffer(8), TYPE],
+  [{ buffer: new ArrayBuffer(2 ** 16) }, TYPE],
+  [Object.create(wasm.Memory.prototype), TYPE],
+]
 const BUFFER: readonly Bad[] = [
   ...NO_NUMBERS,
   [0, TYPE],
@@ -239,6 +256,13 @@ const METHODS = ofTarget(mmapper, [
     args: [
       [CHUNK, SIZE],
       [undefined, RESERVED],
+    ],
+  },
+  {
+    name: 'adoptMemory',
+    args: [
+      [new wasm.Memory({ initial: 1 }), MEMORY],
+      [undefined, ADOPTED],
     ],
   },
   {

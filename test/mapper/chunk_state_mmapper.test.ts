@@ -15,6 +15,7 @@ import {
   MmapProtection,
   type MmapperOptions,
 } from '../../lib/index.js'
+import { wasm } from '../support/guests.js'
 import {
   CHUNK,
   countingSyscalls,
@@ -659,6 +660,7 @@ test('a mapper that is disposed can be disposed again, and nothing else', () => 
     releaseViews: () => mmapper.releaseViews(WINDOW, PAGES),
     reserve: () => mmapper.reserve(1),
     reserveSharedHeap: () => mmapper.reserveSharedHeap(1),
+    adoptMemory: () => mmapper.adoptMemory(new wasm.Memory({ initial: 1 })),
     runs: () => mmapper.runs(),
     stats: () => mmapper.stats(),
     audit: () => mmapper.audit(),

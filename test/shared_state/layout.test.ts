@@ -218,7 +218,10 @@ test('memory whose size does not fit its header is refused', () => {
     const { buffer } = create(22, 32)
     const other = new SharedArrayBuffer(buffer.byteLength + change)
     new Uint8Array(other).set(new Uint8Array(buffer).subarray(0, other.byteLength))
-    assert.match(causeOf(other), `its memory is damaged: it has ${other.byteLength} bytes, and its header says`)
+    assert.match(
+      causeOf(other),
+      `its memory is damaged: it has ${other.byteLength} bytes, and its header says`,
+    )
   }
 })
 
