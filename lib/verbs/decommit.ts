@@ -119,6 +119,7 @@ function replace(context: Context, target: ChunkRange): Refusal | undefined {
     const errno = os.restore(start, bytes)
     if (errno < 0) return { syscall: 'mmap', errno }
     map.quarantine(target, READ_WRITE)
+    restoreHints(context, target)
   } else if (isSoft) {
     const errno = os.protect(start, bytes, READ_WRITE)
     const discarded = errno < 0 ? errno : os.discard(start, bytes)

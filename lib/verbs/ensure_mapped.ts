@@ -167,6 +167,7 @@ function unload(context: Context, part: ChunkRange): number {
     images.remove(start, limit)
   }
   forgetLoaded(context, part)
+  restoreHints(context, part)
   return 0
 }
 

@@ -25,6 +25,7 @@ export function replace(context: Context): Failure | undefined {
   releaseHeld(context)
   const partial = spanning({ start, bytes: fileBytes }, adoptFromOs(context, chunks))
   publishLoaded(context, 'file')
+  restoreHints(context, chunks)
   return { syscall: syscallOf(context), errno: second, partial }
 }
 

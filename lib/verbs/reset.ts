@@ -28,7 +28,7 @@ import { spanning } from '../transition/page_runs.js'
 import { type PageScan, pageScanOf } from '../transition/page_scan.js'
 import { type Pages, pagesOf } from '../transition/pages.js'
 import { checkViews, refused } from '../transition/refusal.js'
-import { reprotectPages } from '../transition/restore.js'
+import { reprotectPages, restoreHints } from '../transition/restore.js'
 import { attempt } from '../transition/roll_back.js'
 import { type Changes, findChanges, type PartChanges, prepareParts } from './changed_ranges.js'
 
@@ -210,6 +210,7 @@ class Reset {
       this.#done = spanning(this.#done, piece)
       page = limit
     }
+    restoreHints(this.#context, pagesOf(this.#context, start, bytes).chunks)
     return undefined
   }
 }

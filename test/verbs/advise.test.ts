@@ -1,8 +1,14 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ChunkStateMmapper, libcSyscalls, type MemoryAdvice, MmapAnnotation } from '../../lib/index.js'
+import {
+  ChunkStateMmapper,
+  libcSyscalls,
+  type MemoryAdvice,
+  MemoryImage,
+  MmapAnnotation,
+} from '../../lib/index.js'
 import { PLATFORM } from '../../lib/os/libc.js'
-import { PAGES_PER_CHUNK as PAGES } from '../support/support.js'
+import { BYTES_IN_CHUNK, PAGES_PER_CHUNK as PAGES } from '../support/support.js'
 
 /** A mapper, and what it tells the kernel by madvise(2): pages from `start` on. */
 function make() {
@@ -31,6 +37,68 @@ function make() {
     mapper.advise(start + page * 4096, limit - page, advice)
   const takeTold = (): string[] => told.splice(0).sort()
   return { mapper, control, start, advise, takeTold }
+}
+
+/** Two chunks loaded from an image, advised DontDump; `refused` says which calls the OS refuses from then on. */
+function loadedAndAdvised(kind: 'reservation' | 'heap' | 'heap without guard') {
+  const real = libcSyscalls()
+  const { advice } = PLATFORM!
+  const refused = { discards: false, replacing: false }
+  const told: string[] = []
+  const mapper = new ChunkStateMmapper({
+    syscalls: {
+      ...real,
+      mmap: (start, bytes, prot, flags, fd, offset) =>
+        refused.replacing && start !== 0 && prot === 0
+          ? -12
+          : real.mmap(start, bytes, prot, flags, fd, offset),
+      madvise(start, bytes, number) {
+        if (refused.discards && bytes > 0 && number === advice.DontNeed) return -22
+        if (bytes > 0 && number === advice.DontDump)
+          told.push(`${(start - memory.start) / 4096}+${bytes / 4096}`)
+        return real.madvise(start, bytes, number)
+      },
+    },
+  })
+  const bytes = 4 * BYTES_IN_CHUNK
+  const memory =
+    kind === 'reservation'
+      ? mapper.reserve(bytes)
+      : mapper.reserveSharedHeap(bytes, { guard: kind === 'heap' })
+  using image = MemoryImage.of(new Uint8Array(BYTES_IN_CHUNK).fill(7))
+  memory.load(image)
+  memory.commit(BYTES_IN_CHUNK, BYTES_IN_CHUNK)
+  memory.advise(0, 2 * BYTES_IN_CHUNK, 'DontDump')
+  const write = (offset: number): void => {
+    memory.view(Uint8Array, offset, 1)[0] = 9
+    mapper.releaseViews(memory.start, 4 * PAGES)
+  }
+  const takeTold = (): string[] => told.splice(0)
+  takeTold()
+  return { mapper, memory, refused, write, takeTold }
+}
+
+for (const kind of ['reservation', 'heap', 'heap without guard'] as const) {
+  test(`what was advised of a ${kind} is told again when loaded memory is decommitted, or discarded and replaced later`, () => {
+    const { mapper, memory, refused, takeTold } = loadedAndAdvised(kind)
+    refused.replacing = kind !== 'heap without guard'
+    memory.decommit(0, BYTES_IN_CHUNK)
+    refused.replacing = false
+    if (kind !== 'heap without guard') takeTold()
+    if (kind !== 'heap without guard') memory.commit(0, BYTES_IN_CHUNK)
+    assert.equal(takeTold(), [`0+${PAGES}`])
+    mapper[Symbol.dispose]()
+  })
+
+  test(`what was advised of a ${kind} is told again when a reset has to map it anew`, () => {
+    const { mapper, memory, refused, write, takeTold } = loadedAndAdvised(kind)
+    write(0)
+    write(BYTES_IN_CHUNK)
+    refused.discards = true
+    memory.reset(0, 2 * BYTES_IN_CHUNK, { keepResident: 0 })
+    assert.equal(takeTold(), [`0+${PAGES}`, `${PAGES}+${PAGES}`])
+    mapper[Symbol.dispose]()
+  })
 }
 
 test('what was advised is told again when chunks are decommitted, for whole chunks and for pages alike', () => {
