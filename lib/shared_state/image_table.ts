@@ -199,10 +199,10 @@ export class ImageTable {
     return file
   }
 
-  /** Stores the descriptor that `duplicate` gives; its result. */
+  /** Stores the descriptor that `duplicate` gives; its result. Where it is refused, what was there stays. */
   open(file: number, duplicate: () => number): number {
     const fd = duplicate()
-    this.#descriptors[file] = fd < 0 ? 0 : fd + 1
+    if (fd >= 0) this.#descriptors[file] = fd + 1
     return fd
   }
 

@@ -6,11 +6,11 @@ import { ANY } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import { BYTES_IN_PAGE } from '../base/range.js'
 import { FOREIGN, isOwn, LENT, MAPPED, STATE_MASK } from '../chunks/entry.js'
-import { boundFileCalls, type FileCalls, fileCalls } from '../os/file_calls.js'
+import { boundFileCalls, type FileCalls, type FileIdentity, fileCalls } from '../os/file_calls.js'
 import { PLATFORM } from '../os/libc.js'
 import type { FilePart, Owner } from '../os/os_memory.js'
 import type { Original } from '../os/page_compare.js'
-import { type LoadedRange, NO_FILE } from '../shared_state/image_table.js'
+import { type FileKey, type LoadedRange, NO_FILE } from '../shared_state/image_table.js'
 import type { Context } from './context.js'
 import { refused } from './refusal.js'
 
@@ -95,8 +95,17 @@ export function originalOf(context: Context, part: Part): Original | undefined {
   return { fd, offset, bytes: Math.max(0, context.images.endOf(part.file) - offset) }
 }
 
+/** Whether the descriptor of a file is still ours: the program may have closed it, and its number be a stranger's. */
+export function isOurs({ images }: Context, files: FileCalls, file: number): boolean {
+  return isFile(files.identify(images.fdOf(file)), images.keyOf(file))
+}
+
+function isFile(found: FileIdentity | number, { device, inode }: FileKey): found is FileIdentity {
+  return typeof found === 'object' && Number(found.device) === device && Number(found.inode) === inode
+}
+
 /**
- * Whether the descriptor of a file is still ours: the program may have closed it. Throws if the file was truncated: who
+ * Whether the descriptor of a file is still ours. Throws if the file was truncated: who
  * touches memory loaded from it is killed.
  */
 export function isIntact(
@@ -107,9 +116,7 @@ export function isIntact(
 ): boolean {
   const { images } = context
   const found = files.identify(images.fdOf(file))
-  const { device, inode } = images.keyOf(file)
-  if (typeof found !== 'object' || Number(found.device) !== device || Number(found.inode) !== inode)
-    return false
+  if (!isFile(found, images.keyOf(file))) return false
   if (found.bytes >= images.endOf(file)) return true
   const advice =
     'A file from which this memory was loaded has been truncated; whoever touches the memory is killed. Load another ' +
@@ -153,10 +160,7 @@ export function closeUnused({ images }: Context): void {
   for (const file of images.unused()) {
     const key = images.keyOf(file)
     const fd = images.takeOut(file)
-    const found = files.identify(fd)
-    const isOurs =
-      typeof found === 'object' && Number(found.device) === key.device && Number(found.inode) === key.inode
-    if (isOurs) files.closeRaw(fd)
+    if (isFile(files.identify(fd), key)) files.closeRaw(fd)
   }
 }
 

@@ -34,7 +34,7 @@ import { adoptFromOs } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, leak, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
-import { closeUnused } from '../transition/loaded.js'
+import { closeUnused, isOurs } from '../transition/loaded.js'
 import { hasUnknown } from '../transition/page_runs.js'
 import { type Pages, pagesOf } from '../transition/pages.js'
 import { checkLimit, checkViews, refused, stateError } from '../transition/refusal.js'
@@ -85,7 +85,7 @@ export function load(context: Context, request: LoadRequest): void {
   transition(context, () => {
     settleHeaps(context, 'load', pages.chunks)
     prepare(context, pages, prot)
-    const file = openFile(context, request, (fd, command) => files.fcntl(fd, command, 0))
+    const file = openFile(context, request, files)
     record(context, pages, request, file, aroundProt)
     begin(context, Journal.Load, pages.chunks, prot)
     const refusal = commitAround(context) ?? stage(context) ?? copyStaged(context, request, files)
@@ -131,7 +131,7 @@ function exhausted(what: string, advice: string): MmapperError {
 function openFile(
   context: Context,
   { start, bytes, file, imageOffset, content }: LoadRequest,
-  fcntl: (fd: number, command: number) => number,
+  files: FileCalls,
 ): number {
   const { images } = context
   if (imageOffset >= file.bytes || content === 'copied') return NO_FILE
@@ -139,7 +139,8 @@ function openFile(
   const known = images.find(key)
   const index = known < 0 ? images.placeFor(key) : known
   if (index < 0) throw exhausted('files', 'Dispose of memory that was loaded from others')
-  const fd = known < 0 ? images.open(index, () => fcntl(file.fd, PLATFORM!.F_DUPFD_CLOEXEC)) : 0
+  const isOpen = known >= 0 && isOurs(context, files, known)
+  const fd = isOpen ? 0 : images.open(index, () => files.fcntl(file.fd, PLATFORM!.F_DUPFD_CLOEXEC, 0))
   if (fd < 0) {
     const advice = 'Each file that memory is loaded from needs a descriptor. Close some, or raise ulimit -n'
     const diagnosis = { reason: 'unknown', advice } as const

@@ -109,6 +109,8 @@ test('a file is found by what it is, and unused when no page is loaded from it',
   table.placeFor(key)
   table.open(file, () => 0)
   assert.equal([table.find(key), table.find({ device: 7, inode: 8 })], [file, -1])
+  table.open(file, () => -24)
+  assert.is(table.fdOf(file), 0, 'what is refused leaves what there is')
   table.extend(file, 100)
   table.extend(file, 50)
   assert.is(table.endOf(file), 100)

@@ -1,12 +1,12 @@
 /** `load`: what memory holds afterwards, and what is left of it when something else happens to the memory. */
-import { readdirSync, readlinkSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readlinkSync } from 'node:fs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, MemoryImage } from '../../lib/index.js'
 import { fileOf } from '../../lib/managed/memory_image.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { load } from '../../lib/verbs/load.js'
-import { contentOf, firstDifference, loadImage, PAGE, pattern, poke } from '../support/images.js'
+import { contentOf, firstDifference, loadImage, PAGE, pattern, poke, resetRange } from '../support/images.js'
 import { CHUNK, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { checkAccounting, checkAgainstOs } from '../support/recount.js'
 import { osPermissions } from '../support/support.js'
@@ -247,6 +247,21 @@ test('more files than can be known, and a descriptor that cannot be duplicated, 
     assert.is(full.code, 'ERR_MMAPPER_EXHAUSTED')
     assert.match(full.message, /too many files/)
     assert.is(mmapper.stateAt(at(0)), 'Quarantined')
+  }))
+
+test('a descriptor of ours that the program closed is made anew, whatever its number means by now', () =>
+  withMapper(mmapper => {
+    using image = MemoryImage.of(pattern(CHUNK, 1))
+    loadImage(mmapper, at(0), CHUNK, image)
+    const { images } = contextOf(mmapper)
+    closeSync(images.fdOf(0))
+    const stranger = openSync('/proc/self/exe', 'r')
+    loadImage(mmapper, at(1), CHUNK, image)
+    holds(mmapper, at(1), pattern(CHUNK, 1))
+    closeSync(stranger)
+    poke(mmapper, at(0), 255)
+    resetRange(mmapper, at(0), CHUNK)
+    holds(mmapper, at(0), pattern(CHUNK, 1))
   }))
 
 for (const forever of [false, true]) {
