@@ -11,8 +11,8 @@
  *
  * **Redo.** If no segment has gone, all is again what it was. Else segments whose call has succeeded are Unmapped:
  * the addresses may be somebody's by now. A segment whose call nobody knows the outcome of is leaked. All others are
- * still ours, and are released. Lent pages are touched
- * only by a thread that holds the buffer; else they stay Quarantined, and end with the heap.
+ * still ours, and are released. Lent pages stay ours whatever became of them, so they are given back once more; but
+ * only by a thread that holds the buffer: else they stay Quarantined, and end with the heap.
  */
 import { ANY, NO_ACCESS } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
@@ -165,7 +165,8 @@ export function redoUnmap(context: Context): void {
     journal[Journal.Done] = inFlight.limit
   }
   const done = journal[Journal.Done]!
-  if (done === range.start) {
+  // Lent pages that may be the engine's again cannot be again what they were; they can be made so once more.
+  if (done === range.start && !(outcome === 'unknown' && isLent)) {
     unretireAll(context, range)
     return
   }

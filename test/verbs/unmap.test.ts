@@ -1,9 +1,9 @@
 /** What `unmap` asks of the OS, call by call, and what holds where it was refused. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { libcSyscalls, MmapProtection } from '../../lib/index.js'
+import { ChunkStateMmapper, libcSyscalls, MemoryImage, MmapProtection } from '../../lib/index.js'
 import { withFs } from '../support/fake_fs.js'
-import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { CHUNK, ERRNO, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { at, osOf, statesOf, watchCalls } from '../support/watched_calls.js'
 
 const libc = libcSyscalls()
@@ -168,6 +168,32 @@ test('a protection that cannot be known is not set when an unmap is undone', () 
   refuse()
   mmapper[Symbol.dispose]()
 })
+
+for (const [when, run] of [
+  ['before', (_: () => number) => {}],
+  ['after', (real: () => number) => real()],
+] as const) {
+  test(`pages of a heap that a call may have given back, which threw ${when} it did, are given back`, () => {
+    const { syscalls, fault, reset } = faultySyscalls()
+    const mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls })
+    const heap = mmapper.reserveSharedHeap(2 * CHUNK)
+    using image = MemoryImage.of(new Uint8Array(2 * CHUNK).fill(7))
+    heap.load(image)
+    reset()
+    fault.at = 1
+    fault.instead = (_name, _args, real) => {
+      run(real)
+      throw new Error('injected')
+    }
+    assert.throws(() => mmapper.unmap(heap.start, PAGES), /injected/)
+    assert.equal(mmapper.audit(), [])
+    assert.is(mmapper.stateAt(heap.start), 'Unmapped')
+    assert.equal(heap.view(Uint8Array, 0, 1)[0], 0)
+    assert.equal([mmapper.stats().imageBytes, mmapper.stats().leakedBytes], [CHUNK, 0])
+    heap.dispose()
+    mmapper[Symbol.dispose]()
+  })
+}
 
 test('a segment that turns out to be gone is neither split nor released', () => {
   const { mmapper, calls } = watchCalls()
