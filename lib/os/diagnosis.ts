@@ -72,7 +72,17 @@ export function diagnose(platform: PlatformConstants, refused: Refused): Diagnos
         advice: 'This kernel does not support it here. Do without it, or update the kernel.',
       }
     default:
-      return unknown()
+      return NO_DESCRIPTOR.includes(errnoName(errno)) ? outOfDescriptors() : unknown()
+  }
+}
+
+const NO_DESCRIPTOR: readonly string[] = ['EMFILE', 'ENFILE']
+
+function outOfDescriptors(): Diagnosis {
+  return {
+    reason: 'unknown',
+    advice:
+      'No file can be opened any more. Close files that are not needed, or raise the limit with ulimit -n.',
   }
 }
 

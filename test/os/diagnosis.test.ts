@@ -22,6 +22,8 @@ test('errors other than ENOMEM have their reason by name', () => {
     assert.is(diagnosis.reason, reason, name)
     assert.match(diagnosis.advice, /^[A-Z].*\.$/)
   }
+  for (const errno of [-23, -24])
+    assert.match(diagnose(platform, { errno, syscall: 'ioctl', ...chunk }).advice, /ulimit -n/)
   assert.is(diagnose(platform, { errno: -5, syscall: 'mmap', ...chunk }).reason, 'unknown')
   assert.is(diagnose(platform, { errno: -platform.EAGAIN, syscall: 'mmap', ...chunk }).reason, 'unknown')
 })
