@@ -3,6 +3,8 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ImageTable, type LoadedRange, NO_FILE } from '../../lib/shared_state/image_table.js'
 import { SharedLayout } from '../../lib/shared_state/layout.js'
+import { MOST_IMAGE_RANGES } from '../../lib/shared_state/sizes.js'
+import * as Word from '../../lib/shared_state/word.js'
 
 const PROT = 2
 
@@ -127,6 +129,52 @@ test('two threads see the same table', () => {
   const layout = SharedLayout.create({ logGranularity: 22, logMappableBytes: 40, maxMappedBytes: 1 })
   new ImageTable(layout).add(range(1, 5))
   assert.equal(told(new ImageTable(SharedLayout.open(layout.buffer))), ['1-5:0'])
+})
+
+test('ranges beside the question are not told, and a table with any is not empty', () => {
+  const table = makeTable()
+  table.add(range(10, 20))
+  table.add(range(50, 60))
+  assert.equal([told(table, 25, 45), told(table, 20, 50), told(table, 60, 70)], [[], [], []])
+  assert.equal([told(table, 19, 50), told(table, 20, 51)], [['19-20:0'], ['50-51:0']])
+  assert.not.ok(table.isEmpty)
+})
+
+test('there is room while eight entries are free, wherever they are', () => {
+  const layout = SharedLayout.create({ logGranularity: 22, logMappableBytes: 40, maxMappedBytes: 1 })
+  const table = new ImageTable(layout)
+  const used = MOST_IMAGE_RANGES - 7
+  assert.ok(table.hasRoom)
+  layout.imageLimits.fill(1, 0, used)
+  layout.words[Word.ImageLimit] = used
+  assert.not.ok(table.hasRoom)
+  for (const entry of [0, 77, used - 1]) {
+    layout.imageLimits[entry] = 0
+    assert.ok(table.hasRoom, `${entry}`)
+    layout.imageLimits[entry] = 1
+  }
+  layout.words[Word.ImageLimit] = used - 1
+  assert.ok(table.hasRoom)
+  layout.imageLimits.fill(1)
+  layout.words[Word.ImageLimit] = MOST_IMAGE_RANGES
+  layout.imageLimits.fill(0, 100, 107)
+  assert.not.ok(table.hasRoom)
+  layout.imageLimits[5] = 0
+  assert.ok(table.hasRoom)
+})
+
+test('zeros behind an image are of no file, and keep none open', () => {
+  const table = makeTable()
+  const files = [3, 4, 5].map(inode => {
+    const file = table.placeFor({ device: 1, inode })
+    table.open(file, () => 10 + inode)
+    return file
+  })
+  table.add(range(2, 3, NO_FILE))
+  assert.equal([told(table), files, table.unused()], [['2-3:-1'], [0, 1, 2], files])
+  table.add(range(8, 9, 1))
+  assert.equal(table.unused(), [0, 2])
+  assert.equal([table.fdOf(1), table.keyOf(1)], [14, { device: 1, inode: 4 }])
 })
 
 test.run()

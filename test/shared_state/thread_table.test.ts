@@ -166,4 +166,80 @@ test('a slot is named after the worker that has it', () => {
   assert.is(os.table(8, 1).nameOf(slot), 'worker 7')
 })
 
+test('a thread’s name says which it is', () => {
+  const os = new FakeOs()
+  const [main, first] = [os.table(7, 1), os.table(8, 1)]
+  const slots = [main.attach(), first.attach()]
+  os.layout.threadWorkers[slots[0]!] = 0
+  assert.equal(
+    slots.map(slot => first.nameOf(slot)),
+    ['the main thread', 'this thread'],
+  )
+})
+
+test('while a slot is being taken its id is negative, so that a positive one has its own start time', () => {
+  const os = new FakeOs()
+  const seen: number[] = []
+  const threadStarts = new Proxy(os.layout.threadStarts, {
+    set(starts, index, value) {
+      seen.push(os.layout.threadIds[Number(index)]!)
+      return Reflect.set(starts, index, value, starts)
+    },
+  })
+  const layout = Object.assign(Object.create(os.layout), { threadStarts }) as SharedLayout
+  const threads = { self: () => ({ id: 100, startTime: 3, worker: 0 }), isAlive: () => true }
+  const slot = new ThreadTable(layout, threads).attach()
+  assert.equal([seen, os.layout.threadIds[slot]], [[-100], 100])
+})
+
+test('a slot that is being taken is as alive as the thread that takes it, whatever start time is there', () => {
+  const os = new FakeOs()
+  const table = os.table(5, 1)
+  const slot = os.table(100, 7).attach()
+  os.layout.threadIds[slot] = -101
+  assert.is(table.isAlive(slot), false)
+  os.alive.set(101, 9)
+  assert.is(table.isAlive(slot), true)
+})
+
+test('nobody is asked of a slot that is free', () => {
+  const os = new FakeOs()
+  const table = os.table(100, 1, id => assert.unreachable(`asked of ${id}`))
+  assert.is(table.isAlive(3), false)
+  assert.is(table.isTaken(3), false)
+})
+
+test('tickets are positive, below 2 ** 30, and follow each other without one being given twice soon', () => {
+  const os = new FakeOs()
+  const table = os.table(100, 1)
+  const slot = [table.attach(), table.attach(), table.attach()][2]!
+  for (const generation of [0, 1, 255, 2 ** 22 - 3, 2 ** 31 - 3, -3]) {
+    os.layout.threadGenerations[slot] = generation
+    const tickets = [table.ticketOf(slot), ...Array.from({ length: 5 }, () => table.renew(slot))]
+    assert.is(new Set(tickets).size, 6, `from ${generation}`)
+    assert.ok(tickets.every(ticket => ticket > 0 && ticket < 2 ** 30 && slotOf(ticket) === slot))
+    assert.equal(
+      tickets.map(ticket => [table.isTicketAlive(ticket), table.isTicketOfSelf(ticket)]),
+      tickets.map((_, at) => [at === 5, at === 5]),
+    )
+  }
+})
+
+test('a ticket of another thread is not this thread’s, also while it is alive', () => {
+  const os = new FakeOs()
+  const [one, other] = [os.table(100, 1), os.table(101, 1)]
+  const ticket = one.ticketOf(one.attach())
+  assert.equal([other.isTicketAlive(ticket), other.isTicketOfSelf(ticket)], [true, false])
+})
+
+test('slots that were ever taken stay below the limit', () => {
+  const os = new FakeOs()
+  const table = os.table(100, 1)
+  const slots = [table.attach(), table.attach(), table.attach()]
+  table.detach(slots[0]!)
+  assert.is(table.limit, 3)
+  assert.is(table.attach(), slots[0])
+  assert.is(table.limit, 3)
+})
+
 test.run()
