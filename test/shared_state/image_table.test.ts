@@ -177,4 +177,30 @@ test('zeros behind an image are of no file, and keep none open', () => {
   assert.equal([table.fdOf(1), table.keyOf(1)], [14, { device: 1, inode: 4 }])
 })
 
+test('what is recorded already is not recorded again, all of it or a part', () => {
+  const table = makeTable()
+  table.add(range(10, 20))
+  for (const [start, limit] of [
+    [10, 20],
+    [10, 15],
+    [15, 20],
+    [12, 14],
+  ] as const)
+    table.add(range(start, limit))
+  table.add(range(12, 12))
+  assert.equal(told(table), ['10-20:0'])
+  table.add(range(12, 14, 1))
+  table.remove(10, 20)
+  assert.equal(told(table), [])
+})
+
+test('ranges of one file that do not meet stay apart', () => {
+  const table = makeTable()
+  for (const start of [50, 10, 30]) table.add(range(start, start + 10))
+  assert.equal(told(table), ['10-20:0', '30-40:0', '50-60:0'])
+  table.remove(30, 40)
+  table.add(range(70, 80))
+  assert.equal(told(table), ['10-20:0', '50-60:0', '70-80:0'])
+})
+
 test.run()
