@@ -1,8 +1,14 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ChunkStateMmapper, libcSyscalls, MmapError, type Syscalls } from '../../lib/index.js'
+import { ANY, NO_ACCESS, READ, READ_WRITE } from '../../lib/base/protections.js'
+import type { ByteRange } from '../../lib/base/range.js'
+import { MAPPED, QUARANTINED, STATE_MASK } from '../../lib/chunks/entry.js'
+import { ChunkStateMmapper, libcSyscalls, MemoryImage, MmapError, type Syscalls } from '../../lib/index.js'
 import { LINUX_GENERIC } from '../../lib/os/platform/linux.js'
+import { adoptFromOs } from '../../lib/transition/adopt.js'
+import { contextOf } from '../../lib/transition/context.js'
 import { thrownBy } from '../support/bad_input.js'
+import { WINDOW } from '../support/os_tools.js'
 import { osPermissions, testIf } from '../support/support.js'
 
 const isLinux = process.platform === 'linux'
@@ -194,11 +200,8 @@ testIf(
   },
 )
 
-test('where the OS cannot be asked, protections are unknown after a failure, and all goes on', () => {
-  const { mapper, control } = makeFailing()
-  const start = mapper.quarantineAddressRangeAnywhere(4 * PAGES)
-  mapper.ensureMapped(start, 3 * PAGES)
-  mapper.protect(start, 1, 'NoAccess')
+/** Nobody can read what the OS has mapped meanwhile. */
+function withoutMaps(act: () => void): void {
   const fs = process.getBuiltinModule('node:fs')
   const { openSync, readSync } = fs
   const refuse = (): never => {
@@ -206,6 +209,18 @@ test('where the OS cannot be asked, protections are unknown after a failure, and
   }
   Object.assign(fs, { openSync: refuse, readSync: refuse })
   try {
+    act()
+  } finally {
+    Object.assign(fs, { openSync, readSync })
+  }
+}
+
+test('where the OS cannot be asked, protections are unknown after a failure, and all goes on', () => {
+  const { mapper, control } = makeFailing()
+  const start = mapper.quarantineAddressRangeAnywhere(4 * PAGES)
+  mapper.ensureMapped(start, 3 * PAGES)
+  mapper.protect(start, 1, 'NoAccess')
+  withoutMaps(() => {
     control.failing = 'all'
     const error = thrownBy(() => mapper.decommit(start, 4 * PAGES)) as MmapError
     assert.instance(error, MmapError)
@@ -215,11 +230,182 @@ test('where the OS cannot be asked, protections are unknown after a failure, and
     mapper.protect(start + CHUNK, PAGES, 'Read')
     mapper.decommit(start, 4 * PAGES)
     mapper.ensureMapped(start, PAGES)
-  } finally {
-    Object.assign(fs, { openSync, readSync })
-  }
+  })
   if (isLinux) assert.equal(mapper.audit(), [])
   mapper[Symbol.dispose]()
+})
+
+const libc = libcSyscalls()
+const [DONT_DUMP, PROT_READ, PROT_READ_WRITE] = [LINUX_GENERIC.advice.DontDump!, 1, 3]
+
+/** Own chunks, Mapped but the last, which is Quarantined; and what the chunk map has of them. */
+function makeOwn(chunks: number) {
+  const mapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
+  const start = mapper.quarantineAddressRangeAnywhere(chunks * PAGES)
+  mapper.ensureMapped(start, (chunks - 1) * PAGES)
+  const context = contextOf(mapper)
+  const range = { start: start / CHUNK, limit: start / CHUNK + chunks }
+  const told = (chunk: number): [number, number] => [
+    context.map.entryAt(range.start + chunk) & STATE_MASK,
+    context.map.protectionOfPage((range.start + chunk) * context.map.pagesInChunk),
+  ]
+  const protections = (from: number, limit: number): number[] =>
+    Array.from({ length: limit - from }, (_, at) => context.map.protectionOfPage(start / 4096 + from + at))
+  return { mapper, context, start, range, told, protections }
+}
+
+testIf(
+  test,
+  isLinux,
+  'needs /proc',
+  'mappings that the kernel keeps apart within a chunk are one stretch',
+  () => {
+    const { mapper, context, start, range, told } = makeOwn(3)
+    for (const chunk of [0, 1, 2]) libc.madvise(start + chunk * CHUNK, CHUNK / 2, DONT_DUMP)
+    libc.madvise(start + 2 * CHUNK + CHUNK / 4, CHUNK / 8, LINUX_GENERIC.advice.DoDump!)
+    context.map.hasPageRoom = () => false
+    assert.is(adoptFromOs(context, range), undefined)
+    assert.equal([0, 1, 2].map(told), [
+      [MAPPED, READ_WRITE],
+      [MAPPED, READ_WRITE],
+      [QUARANTINED, NO_ACCESS],
+    ])
+    mapper[Symbol.dispose]()
+  },
+)
+
+testIf(test, isLinux, 'needs /proc', 'a chunk is adopted for itself, whatever the one before it is', () => {
+  const { mapper, context, start, range, told } = makeOwn(4)
+  mapper.unmap(start, PAGES)
+  libc.mprotect(start + CHUNK, CHUNK, PROT_READ)
+  assert.equal(adoptFromOs(context, range), { start: start + CHUNK, bytes: CHUNK })
+  assert.equal([0, 1, 2, 3].map(told), [
+    [0, NO_ACCESS],
+    [MAPPED, READ],
+    [MAPPED, READ_WRITE],
+    [QUARANTINED, NO_ACCESS],
+  ])
+  mapper[Symbol.dispose]()
+})
+
+testIf(
+  test,
+  isLinux,
+  'needs /proc',
+  'Quarantined memory that was accessible stays so; what has become accessible is Mapped',
+  () => {
+    for (const wasAccessible of [true, false]) {
+      const { mapper, context, start, range, told } = makeOwn(2)
+      if (wasAccessible)
+        context.map.setState({ start: range.start + 1, limit: range.limit }, QUARANTINED, READ_WRITE)
+      libc.mprotect(start + CHUNK, CHUNK, PROT_READ_WRITE)
+      adoptFromOs(context, range)
+      assert.equal(told(1), [wasAccessible ? QUARANTINED : MAPPED, READ_WRITE])
+      mapper[Symbol.dispose]()
+    }
+  },
+)
+
+testIf(
+  test,
+  isLinux,
+  'needs /proc',
+  'pages that agree with what is known at first only, and holes, are stored by page',
+  () => {
+    const { mapper, context, start, range, protections } = makeOwn(2)
+    mapper.protect(start, 1, 'Read')
+    libc.mprotect(start, 4 * 4096, PROT_READ)
+    libc.munmap(start + 8 * 4096, 4096)
+    assert.equal(adoptFromOs(context, range), { start: start + 4096, bytes: 8 * 4096 })
+    const rw = [READ_WRITE, READ_WRITE, READ_WRITE, READ_WRITE]
+    assert.equal(protections(0, 12), [READ, READ, READ, READ, ...rw, ANY, ...rw.slice(1)])
+    // Without room for single pages nothing is known of any.
+    context.map.hasPageRoom = () => false
+    adoptFromOs(context, range)
+    assert.equal(new Set(protections(0, PAGES)), new Set([ANY]))
+    libc.mmap(start + 8 * 4096, 4096, 0, 0x32, -1, 0)
+    mapper[Symbol.dispose]()
+  },
+)
+
+testIf(
+  test,
+  isLinux,
+  'needs /proc',
+  'of memory that is gone nothing is loaded any more, and views of it are detached',
+  () => {
+    const mapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
+    const context = contextOf(mapper)
+    const memory = mapper.reserve(2 * CHUNK)
+    const image = MemoryImage.of(new Uint8Array(CHUNK).fill(7))
+    memory.load(image)
+    const detached: ByteRange[] = []
+    const { localViews } = context
+    Object.assign(context, {
+      localViews: { hasAny: true, detachOver: (over: ByteRange) => detached.push(over) },
+    })
+    libc.munmap(memory.start, CHUNK)
+    const first = memory.start / CHUNK
+    adoptFromOs(context, { start: first, limit: first + 2 })
+    Object.assign(context, { localViews })
+    assert.ok(context.images.isEmpty)
+    assert.equal(detached[0], { start: memory.start, bytes: CHUNK })
+    image.dispose()
+    mapper[Symbol.dispose]()
+  },
+)
+
+interface Asked {
+  readonly hasRoom?: boolean
+  readonly canAsk?: boolean
+  readonly mapper?: ChunkStateMmapper
+}
+
+/** Parts of which nothing is known after chunks `from` to `limit` of new memory were adopted, by chunks from `base`. */
+function unknownParts(
+  [from, limit]: readonly [number, number],
+  {
+    hasRoom = true,
+    canAsk = false,
+    mapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY }),
+  }: Asked,
+): [number, number][] {
+  const bytes = mapper.granularity
+  const isSmall = bytes === CHUNK
+  const start = isSmall
+    ? mapper.quarantineAddressRangeAnywhere(limit * PAGES, { align: BYTES_IN_SLAB })
+    : WINDOW
+  mapper.ensureMapped(start, (limit * bytes) / 4096, { protection: 'Read' })
+  const { map } = contextOf(mapper)
+  const base = isSmall ? start / bytes : 0
+  const parts: [number, number][] = []
+  const { hasStateRoom, setProtectionUnknown } = map
+  map.hasStateRoom = hasRoom ? hasStateRoom : () => false
+  map.setProtectionUnknown = part => parts.push([part.start - base, part.limit - base])
+  const range = { start: start / bytes + from, limit: start / bytes + limit }
+  const adopt = (): void => void adoptFromOs(contextOf(mapper), range)
+  if (canAsk) adopt()
+  else withoutMaps(adopt)
+  Object.assign(map, { hasStateRoom, setProtectionUnknown })
+  mapper[Symbol.dispose]()
+  return parts
+}
+
+test('what cannot be asked for is unknown slab by slab; all of a slab whose parts cannot be told apart', () => {
+  const slab = 8192
+  const last = 2 * slab + 5
+  const [first, whole] = [
+    [slab, 2 * slab],
+    [0, slab],
+  ]
+  assert.equal(unknownParts([7, last], {}), [[7, slab], first, [2 * slab, last]])
+  assert.equal(unknownParts([7, last], { hasRoom: false }), [whole, first, [2 * slab, 3 * slab]])
+  assert.equal(unknownParts([7, 9], {}), [[7, 9]])
+  const mapper = new ChunkStateMmapper({ logGranularity: 30, logMappableBytes: 42 })
+  assert.equal(unknownParts([0, 2], { hasRoom: false, mapper }), [[0, 4096]])
+  if (!isLinux) return
+  assert.equal(unknownParts([7, 9], { hasRoom: false, canAsk: true }), [whole])
+  assert.equal(unknownParts([7, 9], { canAsk: true }), [])
 })
 
 test.run()
