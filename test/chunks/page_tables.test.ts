@@ -213,4 +213,13 @@ test('rebuilding what was never used looks at no chunk', () => {
   assert.is(tables.available, count)
 })
 
+test('tables that were released are given again, each once', () => {
+  const { tables } = make(22)
+  const before = [1, 2, 3].map(chunk => tables.take(chunk, 0))
+  for (const chunk of [1, 2, 3]) tables.release(chunk)
+  const after = [4, 5, 6].map(chunk => tables.take(chunk, 0))
+  assert.equal([...after].sort(), [...before].sort())
+  assert.not.ok(before.includes(tables.take(7, 0)))
+})
+
 test.run()

@@ -338,4 +338,19 @@ function exploreAll(plane: Plane): void {
   assert.ok(seen.size > 500, `${seen.size} states`)
 }
 
+for (const plane of PLANES) {
+  test(`${plane.name}: a part for which nothing was prepared takes a unit itself, or is an error`, () => {
+    const table = new TwoLevelTable(partsOf(plane, 4 * SLAB, 2))
+    table.fill(5, 10, 1)
+    table.fill(SLAB, 2 * SLAB, 3)
+    table.fill(SLAB + 1, SLAB + 2, 2)
+    assert.equal(
+      [4, 5, 9, 10, SLAB, SLAB + 1, SLAB + 2].map(chunk => table.get(chunk)),
+      [0, 1, 1, 0, 3, 2, 3],
+    )
+    assert.throws(() => table.fill(2 * SLAB, 2 * SLAB + 1, 1), /without room prepared/)
+    assert.is(table.get(2 * SLAB), 0)
+  })
+}
+
 test.run()

@@ -112,4 +112,14 @@ test('wherever a thread died in taking or returning, rebuilding frees what nobod
   assert.is(seen.size, COUNT)
 })
 
+test('a unit that was in use is never taken for a fresh one, whoever has it next', () => {
+  const shared = parts()
+  const units = new ReturnedUnits(shared)
+  units.take(3)
+  assert.is(shared.witnesses[3], FRESH)
+  units.release(3)
+  units.take(3)
+  assert.is.not(shared.witnesses[3], FRESH)
+})
+
 test.run()

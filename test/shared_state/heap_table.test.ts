@@ -143,4 +143,39 @@ test('places above the last heap are none to look at', () => {
   assert.is(heaps.limit, 1)
 })
 
+test('a place that is used again stays below the limit of all, and has none of its former holders', () => {
+  const heaps = make()
+  const [first, second, third] = [0, 1, 2].map(at =>
+    heaps.add(7, { start: at * 4, limit: at * 4 + 4 }, OPTIONS),
+  )
+  heaps.hold(second!, 99)
+  heaps.remove(second!)
+  assert.is(heaps.add(8, { start: 40, limit: 44 }, OPTIONS), second)
+  assert.equal(
+    [7, 8, 99].map(slot => heaps.holds(second!, slot)),
+    [false, true, false],
+  )
+  assert.is(heaps.limit, 3)
+  assert.equal([...heaps.over({ start: 0, limit: 99 })], [first, second, third])
+})
+
+test('a heap that is extended reaches to its new limit, and not beyond', () => {
+  const heaps = make()
+  heaps.add(0, { start: 50, limit: 60 }, OPTIONS)
+  const heap = heaps.add(0, { start: 10, limit: 20 }, OPTIONS)
+  heaps.extend(heap, 30)
+  assert.equal(heaps.rangeOf(heap), { start: 10, limit: 30 })
+  assert.equal([...heaps.over({ start: 29, limit: 40 })], [heap])
+  assert.equal([...heaps.over({ start: 30, limit: 50 })], [])
+})
+
+test('the error of a full table says what cannot be done', () => {
+  const layout = SharedLayout.create({ logGranularity: 22, logMappableBytes: 48, maxMappedBytes: 1 })
+  const heaps = new HeapTable(layout, { ...layout.heaps, most: 0 }, 'adopt another memory')
+  assert.match(
+    String(thrownBy(() => heaps.add(0, { start: 1, limit: 2 }, OPTIONS))),
+    'Cannot adopt another memory',
+  )
+})
+
 test.run()

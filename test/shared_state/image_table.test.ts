@@ -3,7 +3,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ImageTable, type LoadedRange, NO_FILE } from '../../lib/shared_state/image_table.js'
 import { SharedLayout } from '../../lib/shared_state/layout.js'
-import { MOST_IMAGE_RANGES } from '../../lib/shared_state/sizes.js'
+import { MOST_IMAGE_FILES, MOST_IMAGE_RANGES } from '../../lib/shared_state/sizes.js'
 import * as Word from '../../lib/shared_state/word.js'
 
 const PROT = 2
@@ -201,6 +201,58 @@ test('ranges of one file that do not meet stay apart', () => {
   table.remove(30, 40)
   table.add(range(70, 80))
   assert.equal(told(table), ['10-20:0', '50-60:0', '70-80:0'])
+})
+
+/** A table with as many open files; file n is inode n of device 5. */
+function withFiles(files: number): ImageTable {
+  const table = makeTable()
+  for (let inode = 0; inode < files; inode++) {
+    const file = table.placeFor({ device: 5, inode })
+    assert.is(file, inode)
+    table.open(file, () => 100 + inode)
+  }
+  return table
+}
+
+test('a file’s place is used again, as one of which nothing is needed yet, and others stay', () => {
+  const table = withFiles(3)
+  assert.equal([table.find({ device: 5, inode: 1 }), table.find({ device: 4, inode: 1 })], [1, -1])
+  table.extend(1, 4096)
+  assert.is(table.takeOut(1), 101)
+  assert.equal([table.fileLimit, table.unused()], [3, [0, 2]])
+  assert.is(table.placeFor({ device: 5, inode: 7 }), 1)
+  assert.equal([table.fileLimit, table.endOf(1), table.keyOf(1)], [3, 0, { device: 5, inode: 7 }])
+  assert.is(table.takeOut(2), 102)
+  assert.is(table.fileLimit, 1, 'nothing was opened in the place')
+  assert.is(table.fdOf(0), 100)
+})
+
+test('there is a place for as many files as the table has, and none for one more', () => {
+  const table = withFiles(MOST_IMAGE_FILES)
+  assert.is(table.placeFor({ device: 6, inode: 0 }), -1)
+  table.takeOut(55)
+  assert.is(table.placeFor({ device: 6, inode: 0 }), 55)
+})
+
+test('the upper part of a split lies where an entry is free, and what is behind it is still known', () => {
+  const table = makeTable()
+  for (const start of [100, 200, 300]) table.add(range(start, start + 50))
+  table.remove(100, 150)
+  table.remove(310, 320)
+  assert.equal(told(table), ['200-250:0', '300-310:0', '320-350:0'])
+  table.remove(210, 220)
+  assert.equal(told(table), ['200-210:0', '220-250:0', '300-310:0', '320-350:0'])
+})
+
+test('in a table without another entry, a split takes the free one', () => {
+  const layout = SharedLayout.create({ logGranularity: 22, logMappableBytes: 40, maxMappedBytes: 1 })
+  const table = new ImageTable(layout)
+  layout.imageLimits.fill(1)
+  layout.words[Word.ImageLimit] = MOST_IMAGE_RANGES
+  layout.imageLimits.fill(0, 5, 7)
+  table.add(range(10, 40))
+  table.remove(20, 30)
+  assert.equal(told(table, 2), ['10-20:0', '30-40:0'])
 })
 
 test.run()

@@ -159,4 +159,20 @@ test('in a table that seems full, the place of a view that a dying thread did no
   assert.is(views.add(1, { start: 5, bytes: 1 }), 77)
 })
 
+test('whether others have views does not depend on one’s own', () => {
+  const { layout, table } = make()
+  attach(layout, 3)
+  table.add(1, RANGE)
+  assert.equal([table.hasOthers(1), table.hasOthers(0), table.hasOthers(2)], [false, true, true])
+})
+
+test('a place is used again also where every slot is taken', () => {
+  const { layout, table } = make()
+  attach(layout, 128)
+  table.add(1, RANGE)
+  table.add(127, RANGE)
+  table.remove(1, 0)
+  assert.is(table.add(5, RANGE), 0)
+})
+
 test.run()
