@@ -80,8 +80,8 @@ export class MmapError extends Error {
     const where = details.subject ?? formatWhere(address, bytes)
     const name = annotation === undefined ? '' : ` for ${annotation}`
     // The mapper's own limit is no failure of the system call that it kept from being made.
-    const what =
-      reason === 'mapper-limit' ? `${code} (${reason})` : `${syscall} failed with ${code} (${reason})`
+    const failure = reason === 'mapper-limit' ? code : `${syscall} failed with ${code}`
+    const what = reason === 'unknown' ? failure : `${failure} (${reason})`
     const done =
       partial === undefined
         ? ''
@@ -247,8 +247,8 @@ export function invalidHandle(what: string, cause: string, source: string, value
 export function otherMapper(): TypeError {
   return withCode(
     new TypeError(
-      'Cannot attach: the heap belongs to another mapper. Give as "mmapper" the mapper that reserved it, or in another ' +
-        'thread ChunkStateMmapper.attach(handle) with the handle of that mapper',
+      'Cannot attach: the heap belongs to another mapper. Pass the mapper that reserved it as "mmapper"; in another ' +
+        'thread, what ChunkStateMmapper.attach() returns for the handle of that mapper',
     ),
     'ERR_INVALID_ARG_VALUE',
   )

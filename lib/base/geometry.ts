@@ -99,7 +99,7 @@ export class Geometry {
     const most = this.mappableBytes / BYTES_IN_PAGE
     if (typeof pages !== 'number') throw invalidArgType('pages', 'a number', pages)
     if (!(pages >= 1 && pages <= most && Math.floor(pages) === pages)) {
-      throw outOfRange('pages', `an integer, 1 to ${most}`, pages)
+      throw outOfRange('pages', `an integer, 1 to ${most} (pages of ${BYTES_IN_PAGE} bytes)`, pages)
     }
     return pages * BYTES_IN_PAGE
   }

@@ -68,8 +68,8 @@ export function readHandle<H extends { readonly kind: Kind }>(
   }
   const { kind: is } = copy
   if (is !== kind) {
-    const found = typeof is === 'string' ? `is '${is.slice(0, 20)}'` : 'is missing'
-    throw badHandle(kind, `its kind ${found} instead of '${kind}'`, handle)
+    const found = typeof is === 'string' ? `its kind is '${is.slice(0, 20)}'` : 'it has no kind'
+    throw badHandle(kind, `${found} instead of '${kind}'`, handle)
   }
   return copy as { [N in keyof H]: unknown }
 }

@@ -30,7 +30,7 @@ export function checkSize(extent: Extent, offset: number, size: unknown, name = 
   if (isInteger(size) && size >= 1 && size <= most) return
   const expected =
     size > most
-      ? `no more than ${most} from offset ${offset}: the range ends ${beyond(extent)}`
+      ? `at most ${most} from offset ${offset}: the range ends ${beyond(extent)}`
       : 'an integer, at least 1'
   throw outOfRange(name, expected, size)
 }

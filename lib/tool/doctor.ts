@@ -12,7 +12,6 @@ import {
 } from '../index.js'
 import { table } from '../mapper/inspect.js'
 import { readText } from '../os/files.js'
-import { readMaps } from '../os/maps.js'
 import type { PlatformConstants } from '../os/platform/constants.js'
 import { platformConstants } from '../os/platform/index.js'
 import { OS_THREADS } from '../os/threads.js'
@@ -87,9 +86,9 @@ export function runtimeName(versions: NodeJS.ProcessVersions = process.versions)
 
 function naming(): Finding {
   const name = 'names in /proc/PID/maps'
-  const mappings = readMaps()
+  const mappings = readText('/proc/self/maps')
   if (mappings === undefined) return { name, value: 'not known' }
-  const shown = mappings.some(mapping => mapping.name === '[anon:mmapper:misc:doctor]')
+  const shown = mappings.includes('[anon:mmapper:misc:doctor]')
   if (shown) return works(name, 'shown by the kernel')
   return fails(name, 'not in this kernel (CONFIG_ANON_VMA_NAME); the mapper itself keeps them')
 }
@@ -112,7 +111,7 @@ function overcommit(): Finding {
 }
 
 function mapCount(): Finding {
-  const used = readMaps()?.length
+  const used = readText('/proc/self/maps')?.trim().split('\n').length
   const most = readText('/proc/sys/vm/max_map_count')?.trim()
   const value = used === undefined ? 'not known' : `${used} used of ${most ?? 'an unknown number'}`
   return { name: 'mappings', value }

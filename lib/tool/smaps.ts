@@ -2,23 +2,38 @@
 import { readFileSync } from 'node:fs'
 import { formatAddress, formatBytes } from '../base/range.js'
 import { table } from '../mapper/inspect.js'
-import { type OsMapping, parseMaps } from '../os/maps.js'
 
-export interface ResidentMapping extends OsMapping {
+/** Of what the library itself reads of `/proc/self/maps`, people want the text only. */
+export interface ResidentMapping {
+  readonly start: number
+  readonly limit: number
+  /** `rwxp`, as the kernel writes it. */
+  readonly permissions: string
+  /** File, `[heap]`, `[anon:NAME]` or empty. */
+  readonly name: string
   readonly residentBytes: number
 }
 
 /** What the kernel prints before an annotation. */
 const OURS = '[anon:mmapper:'
 
+/** `start-limit rwxp offset device inode   name` */
+const MAPPING = /^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \d+ *(.*)/
+
 export function parseSmaps(text: string): ResidentMapping[] {
   const mappings: ResidentMapping[] = []
   // Each mapping is a line as in /proc/PID/maps and then fields, `Rss:   12 kB` among them.
   for (const paragraph of text.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
-    const [mapping] = parseMaps(paragraph.slice(0, paragraph.indexOf('\n')))
-    if (mapping === undefined) continue
+    const [, start, limit, permissions, name] = MAPPING.exec(paragraph) ?? []
+    if (start === undefined) continue
     const kibibytes = Number(/^Rss:\s+(\d+) kB/m.exec(paragraph)?.[1] ?? 0)
-    mappings.push({ ...mapping, residentBytes: 1024 * kibibytes })
+    mappings.push({
+      start: Number.parseInt(start, 16),
+      limit: Number.parseInt(limit!, 16),
+      permissions: permissions!,
+      name: name!,
+      residentBytes: 1024 * kibibytes,
+    })
   }
   return mappings
 }

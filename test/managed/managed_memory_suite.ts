@@ -271,7 +271,7 @@ export function conformanceSuite({ name, noun, make }: Kind): void {
         '"offset" is out of range. It must be a multiple of 8, the bytes in an element',
       )
       assert.match(refusal(BYTES), `ends beyond the ${noun} (512 KiB)`)
-      assert.match(refusal(BYTES - 8, 2), 'no more than 1 from offset')
+      assert.match(refusal(BYTES - 8, 2), 'at most 1 from offset')
       assert.match(refusal(0, 0), '"length" is out of range. It must be an integer, at least 1')
     })
   })

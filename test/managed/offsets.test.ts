@@ -39,7 +39,7 @@ test('what is no number, or no integer, is refused by its name', () => {
 test('what leaves the memory is told by the memory, and not by a range of numbers', () => {
   assert.match(
     messageOf(() => checkRange(HEAP, 4096, HEAP.bytes)),
-    /"bytes" is out of range\. It must be no more than 67104768 from offset 4096: the range ends beyond the heap \(64 MiB\)/,
+    /"bytes" is out of range\. It must be at most 67104768 from offset 4096: the range ends beyond the heap \(64 MiB\)/,
   )
   assert.match(
     messageOf(() => checkOffset(HEAP, HEAP.bytes)),
@@ -74,7 +74,7 @@ test('elements lie at multiples of their size', () => {
   checkSize(HEAP, HEAP.bytes - 16, 2, 'length', 8)
   assert.match(
     messageOf(() => checkSize(HEAP, HEAP.bytes - 16, 3, 'length', 8)),
-    '"length" is out of range. It must be no more than 2 from',
+    '"length" is out of range. It must be at most 2 from',
   )
 })
 

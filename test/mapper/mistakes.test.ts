@@ -159,7 +159,7 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     [() => ChunkStateMmapper.attach(), /"handle".*it is not an object\. Pass mmapper\.handle/],
     [
       () => ChunkStateMmapper.attach(mmapper),
-      /"handle".*its kind is missing.*Pass mmapper\.handle.*an instance of ChunkStateMmapper$/,
+      /"handle".*it has no kind.*Pass mmapper\.handle.*an instance of ChunkStateMmapper$/,
     ],
     [
       () => ChunkStateMmapper.attach(heap.handle),
@@ -188,7 +188,7 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     ],
     [
       () => SharedHeap.attach(other, heap.handle),
-      /^Cannot attach: the heap belongs to another mapper\. Give as "mmapper" the mapper that reserved it/,
+      /^Cannot attach: the heap belongs to another mapper\. Pass the mapper that reserved it as "mmapper"/,
     ],
     [() => SharedHeap.attach(gone, heap.handle), /^Cannot use a mapper after it was disposed\./],
     [
@@ -221,11 +221,11 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     [() => mmapper.reserveSharedHeap(0), /"bytes".*an integer, 1 to /],
     [
       () => heap.commit(0, 65 * CHUNK),
-      /"bytes".*no more than 4194304 from offset 0: the range ends beyond the heap \(4 MiB\)\. Received 4259840$/,
+      /"bytes".*at most 4194304 from offset 0: the range ends beyond the heap \(4 MiB\)\. Received 4259840$/,
     ],
     [
       () => heap.commit(CHUNK, 64 * CHUNK),
-      /"bytes".*no more than 4128768 from offset 65536: the range ends beyond the heap \(4 MiB\)\./,
+      /"bytes".*at most 4128768 from offset 65536: the range ends beyond the heap \(4 MiB\)\./,
     ],
     [
       () => heap.commit(heap.start, CHUNK),
