@@ -1,7 +1,7 @@
 export { MmapAnnotation } from './base/annotation.js'
 export type { LiveView, MmapErrorReason, MmapperErrorCode } from './base/errors.js'
 export { MapStateError, MmapError, MmapperError, ViewInUseError } from './base/errors.js'
-export type { MmapperHandle, SharedHeapHandle } from './base/handle.js'
+export type { AnyMapper, MmapperHandle, SharedHeapHandle } from './base/handle.js'
 export type {
   AdoptOptions,
   AlignedMapOptions,

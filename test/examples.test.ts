@@ -29,6 +29,7 @@ const LINES: Readonly<Record<string, readonly RegExp[]>> = {
     /^grow to 100 MiB +100 MiB +100 MiB /m,
     /^give all back +0 MiB +0 MiB /m,
   ],
+  'parallel-allocators': [/^workers +kept +given back$/m, /^ +1( +\d+\.\d){2}$/m, /^ +4( +\d+\.\d){2}$/m],
   'heap-map': [/^http:\/\/127\.0\.0\.1:\d+\/$/m],
   jit:
     process.arch === 'x64' || process.arch === 'arm64'

@@ -10,11 +10,12 @@ import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { invalidArgType } from '../base/errors.js'
 import { checkInteger, checkKeys } from '../base/options.js'
+import type { ManagedMemory } from '../managed/managed_memory.js'
 import type { Mmapper } from '../mapper/mmapper.js'
 import { contextOf } from '../transition/context.js'
 import { renderHeapMap } from './heap_map.js'
 import { PAGE, PAGE_SCRIPT, PAGE_STYLE } from './heap_page.js'
-import { type Changing, Timeline, takeSample } from './timeline.js'
+import { Timeline, takeSample } from './timeline.js'
 
 export interface HeapServerOptions {
   /** Default 0: the OS chooses a free one. */
@@ -25,7 +26,7 @@ export interface HeapServerOptions {
    * Memory that was loaded from an image: the timeline then shows also how much of it changed since
    * (`changedRanges`, so no other thread may write to it while the page is served).
    */
-  readonly changed?: readonly Changing[] | undefined
+  readonly changed?: readonly Pick<ManagedMemory, 'changedRanges'>[] | undefined
 }
 
 export interface HeapServer {
@@ -36,6 +37,8 @@ export interface HeapServer {
   close(): Promise<void>
   [Symbol.asyncDispose](): Promise<void>
 }
+
+type Changing = Pick<ManagedMemory, 'changedRanges'>
 
 const KEYS = ['port', 'interval', 'changed'] as const
 const HOST = '127.0.0.1'

@@ -4,6 +4,7 @@
  */
 import { MapState } from '../base/policy.js'
 import { formatBytes } from '../base/range.js'
+import type { ManagedMemory } from '../managed/managed_memory.js'
 import type { Mmapper } from '../mapper/mmapper.js'
 import { HeapCanvas } from './heap_canvas.js'
 import { Residency } from './residency.js'
@@ -25,12 +26,11 @@ const HEIGHT = 120
 /** 16 GiB of small pages. */
 const MOST_PAGES_MEASURED = 2 ** 22
 
-/** What a program wants to know how much of it changed: any `ManagedMemory`. */
-export interface Changing {
-  changedRanges(): readonly { readonly bytes: number }[]
-}
-
-export function takeSample(mmapper: Mmapper, time: number, changing: readonly Changing[] = []): Sample {
+export function takeSample(
+  mmapper: Mmapper,
+  time: number,
+  changing: readonly Pick<ManagedMemory, 'changedRanges'>[] = [],
+): Sample {
   const ranges = changing.flatMap(memory => memory.changedRanges())
   return {
     time,
