@@ -37,7 +37,7 @@ const published = {
   // they are used (lib/chunks/entry_bits.ts). Of names, those that users know stay: methods, and what is exported (`keepExportedNames`):
   // a stack trace says `at SharedHeap.decommit`, and short names only of what is below it. Lines are short enough to be printed with an error.
   minify: true,
-  lineLimit: 500,
+  lineLimit: 1000,
   // For whoever reads a stack trace of a user. They stay out of the package, and so nothing links them.
   sourcemap: 'external',
   sourcesContent: false,

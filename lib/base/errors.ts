@@ -22,7 +22,7 @@ export class MapStateError extends Error {
   readonly code = 'ERR_MAP_STATE'
   /** The verb of the call, e.g. `decommit`. */
   readonly operation: string
-  /** The first chunk run that is in the way. */
+  /** The start of the first run whose state does not allow the call. */
   readonly start: Address
   readonly bytes: number
   readonly state: MapState
@@ -107,6 +107,7 @@ function formatWhere(address: Address | undefined, bytes: number): string {
   return `${formatRange({ start: 0, bytes }).replace(/^.*\((.*)\)$/, '$1')} anywhere`
 }
 
+/** A view that `ViewInUseError` names. */
 export interface LiveView extends ByteRange {
   /** Where the view lives: `this thread`, or a worker's thread id. */
   readonly thread: string
@@ -143,6 +144,7 @@ export class ViewInUseError extends Error {
 }
 ViewInUseError.prototype.name = 'ViewInUseError'
 
+/** The `code` of a `MmapperError`. */
 export type MmapperErrorCode =
   | 'ERR_MMAPPER_DISPOSED'
   | 'ERR_MMAPPER_ATTACHED'

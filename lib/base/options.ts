@@ -23,16 +23,19 @@ export interface MapOptions {
   readonly annotation?: MmapAnnotation | undefined
 }
 
+/** Options of a reservation where the OS chooses the address. */
 export interface AlignedMapOptions extends MapOptions {
   /** Bytes, a power of two, at least the granularity (the default). */
   readonly align?: number | undefined
 }
 
+/** Options of `Mmapper.reserve`. */
 export interface ReserveOptions extends AlignedMapOptions {
   /** Where to reserve, exactly; a multiple of `align`. Default: where the OS chooses. */
   readonly at?: Address | undefined
 }
 
+/** Options of `Mmapper.reserveSharedHeap`. */
 export interface SharedHeapOptions extends MapOptions {
   /**
    * Default true: touching an uncommitted chunk kills the process, as following a wild pointer should. False: it reads
@@ -41,6 +44,7 @@ export interface SharedHeapOptions extends MapOptions {
   readonly guard?: boolean | undefined
 }
 
+/** Options of `Mmapper.adoptMemory`. */
 export interface AdoptOptions {
   /** Names the pages in `/proc/self/maps`, where the kernel can. */
   readonly annotation?: MmapAnnotation | undefined

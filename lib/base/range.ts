@@ -12,6 +12,7 @@ export const BYTES_IN_PAGE = 2 ** LOG_BYTES_IN_PAGE
 /** A byte address: a non-negative safe integer below `2 ** logMappableBytes`. */
 export type Address = number
 
+/** `bytes` bytes from `start` on: an address, or an offset within a memory. */
 export interface ByteRange {
   readonly start: Address
   readonly bytes: number

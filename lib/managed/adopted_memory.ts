@@ -44,6 +44,7 @@ import { checkMemory, type WasmMemory } from './wasm.js'
 const INSPECT = Symbol.for('nodejs.util.inspect.custom')
 const NOUN = 'memory'
 
+/** Options of `AdoptedMemory.snapshot`. */
 export interface GuestSnapshotOptions {
   /** Bytes within the memory; default 0. */
   readonly offset?: number | undefined

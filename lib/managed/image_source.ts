@@ -11,6 +11,7 @@ import { osPageSize } from '../os/os_memory.js'
 /** Bytes: an ArrayBuffer, a SharedArrayBuffer, a typed array or a DataView. */
 export type ImageBytes = ArrayBufferLike | ArrayBufferView
 
+/** Options of `MemoryImage.open`. */
 export interface OpenImageOptions {
   /** Where in the file the image begins: whole OS pages, unless copied. Default 0. */
   readonly offset?: number | undefined

@@ -36,6 +36,7 @@ import type { Address, ByteRange } from '../base/range.js'
 import type { MemoryImage } from './memory_image.js'
 import type { ViewOf, ViewType } from './typed_views.js'
 
+/** Options of `ManagedMemory.load`. */
 export interface LoadOptions {
   /** Bytes within the memory, a multiple of the OS page; default 0. */
   readonly offset?: number | undefined
@@ -47,6 +48,7 @@ export interface LoadOptions {
   readonly protection?: MmapProtection | undefined
 }
 
+/** Options of `ManagedMemory.reset`. */
 export interface ResetOptions {
   /**
    * As long as no more bytes than this have changed they are copied back, and stay in memory; else they are dropped, and

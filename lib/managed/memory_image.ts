@@ -74,6 +74,11 @@ let heldBy: (image: unknown) => Held | undefined
 /** What this file has made: the constructor takes nothing else. */
 const made = new WeakSet<Held>()
 
+/**
+ * The content of memory, to load memory from any number of times: in microseconds, copy-on-write. Byte n of an image is
+ * byte n of the memory; there is no header, so any file can be an image. It owns one descriptor, closed by `dispose` or
+ * when the image is collected.
+ */
 export class MemoryImage {
   /** Its length; what is loaded from it is rounded up to whole OS pages by zeros. */
   readonly bytes: number
@@ -104,7 +109,8 @@ export class MemoryImage {
   }
 
   /**
-   * A file, or a part of it, as it is: nothing is read. See above what must not happen to the file.
+   * A file, or a part of it, as it is: nothing is read. While the image or memory loaded from it lives, the file must not
+   * be changed: truncating it kills whoever touches the missing part. With `copy`, it may be.
    * @throws {MmapError} the file cannot be opened
    */
   static open(path: string | URL, options: OpenImageOptions = {}): MemoryImage {

@@ -61,6 +61,7 @@ interface Attachment {
   readonly syscalls: Syscalls
 }
 
+/** The `Mmapper` of this library. One per process is usual; other threads `attach` to it by its `handle`. */
 export class ChunkStateMmapper implements Mmapper {
   readonly logGranularity: number
   readonly granularity: number

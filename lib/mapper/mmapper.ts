@@ -43,6 +43,7 @@ import type { WasmMemory } from '../managed/wasm.js'
 import type { Syscalls } from '../os/libc.js'
 import type { SyscallCounts } from '../os/os_memory.js'
 
+/** Options of a new mapper. */
 export interface MmapperOptions {
   /** log2 of the chunk size: 16 to 30, and at least the OS page size. Default 22 (4 MiB). */
   readonly logGranularity?: number | undefined
@@ -70,6 +71,7 @@ export interface MappedTotals {
   readonly foreignBytes: number
 }
 
+/** What `Mmapper.stats` returns, over all threads. */
 export interface MmapperStats extends MappedTotals {
   /** The most that `mappedBytes` has been. */
   readonly peakMappedBytes: number
@@ -101,6 +103,10 @@ export interface Discrepancy extends ByteRange {
   readonly actual: string
 }
 
+/**
+ * A memory mapper: reserves, maps, protects and gives back memory by chunks, and knows what is mapped. A call that throws
+ * has changed nothing; every method is safe from every attached thread.
+ */
 export interface Mmapper extends Disposable {
   readonly logGranularity: number
   /** Bytes in a chunk. */

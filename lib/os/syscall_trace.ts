@@ -28,6 +28,7 @@ export interface SyscallMessage {
 
 type Channel = import('node:diagnostics_channel').Channel
 
+/** @internal */
 export class SyscallTrace {
   readonly #plain: Syscalls
   /** Made for the first listener. */

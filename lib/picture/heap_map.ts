@@ -29,6 +29,7 @@ import { groupsOf, LEAST_IN_GROUP, regionsOf, SMALL_CHUNKS, summaryOf } from './
 import { Residency } from './residency.js'
 import { AFTER_COMMA } from './text_width.js'
 
+/** Options of `renderHeapMap`. */
 export interface HeapMapOptions {
   /** Pixels, 320 to 4096. Default 1028. Shown in a narrower place, the picture shrinks. */
   readonly width?: number | undefined

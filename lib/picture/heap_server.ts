@@ -17,6 +17,7 @@ import { renderHeapMap } from './heap_map.js'
 import { PAGE, PAGE_SCRIPT, PAGE_STYLE } from './heap_page.js'
 import { Timeline, takeSample } from './timeline.js'
 
+/** Options of `serveHeapMap`. */
 export interface HeapServerOptions {
   /** Default 0: the OS chooses a free one. */
   readonly port?: number | undefined
@@ -29,6 +30,7 @@ export interface HeapServerOptions {
   readonly changed?: readonly Pick<ManagedMemory, 'changedRanges'>[] | undefined
 }
 
+/** A live page, as long as the process runs or until `close`. */
 export interface HeapServer {
   /** What to open in a browser: `http://127.0.0.1:PORT/`. */
   readonly url: string

@@ -24,6 +24,7 @@ import {
 import { Residency } from './residency.js'
 import { AFTER_COMMA, AT_GAP, AT_SPACE, type Break, breakLines } from './text_width.js'
 
+/** Options of `formatRuns`. */
 export interface FormatRunsOptions {
   /** Columns, 20 to 1000. Default: those of the terminal, or 80. */
   readonly width?: number | undefined
