@@ -6,6 +6,7 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { transformSync } from 'esbuild'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { nodeOf } from './support/runtimes.js'
 import { testIf } from './support/support.js'
 
 const root = resolve(import.meta.dirname, '../..')
@@ -21,15 +22,24 @@ interface Block {
   readonly text: string
   /** False after `<!-- not run -->`. */
   readonly isProgram: boolean
+  /** The oldest Node that runs it, after `<!-- needs Node 22 -->`. */
+  readonly major: number
 }
+
+const MAJOR = Number.parseInt(process.versions.node, 10)
+/** What runs a program that needs more than this Node. */
+const NEWER = 24
 
 function blocksOf(markdown: string): Block[] {
   const blocks: Block[] = []
-  const fences = /(^<!-- not run -->\s*\n\s*)?^```(\w*)[^\n]*\n(.*?)^```$/gms
-  for (const { index, 0: whole, 1: mark, 2: language, 3: text } of markdown.matchAll(fences)) {
+  const fences = /(?:^<!-- (not run|needs Node (\d+)) -->\s*\n\s*)?^```(\w*)[^\n]*\n(.*?)^```$/gms
+  for (const { index, 0: whole, 1: mark, 2: major = '0', 3: language, 4: text } of markdown.matchAll(
+    fences,
+  )) {
     if (language !== 'ts' && language !== 'js') continue
     const before = markdown.slice(0, index + whole.indexOf('```'))
-    blocks.push({ line: before.split('\n').length, language, text: text!, isProgram: mark === undefined })
+    const isProgram = mark !== 'not run'
+    blocks.push({ line: before.split('\n').length, language, text: text!, isProgram, major: Number(major) })
   }
   return blocks
 }
@@ -48,10 +58,15 @@ test('code blocks are found with their lines and marks', () => {
     '```js',
     'second()',
     '```',
+    '<!-- needs Node 22 -->',
+    '```js',
+    'third()',
+    '```',
   ].join('\n')
   assert.equal(blocksOf(`${markdown}\n`), [
-    { line: 2, language: 'ts', text: 'first()\n', isProgram: true },
-    { line: 10, language: 'js', text: 'second()\n', isProgram: false },
+    { line: 2, language: 'ts', text: 'first()\n', isProgram: true, major: 0 },
+    { line: 10, language: 'js', text: 'second()\n', isProgram: false, major: 0 },
+    { line: 14, language: 'js', text: 'third()\n', isProgram: true, major: 22 },
   ])
 })
 
@@ -79,7 +94,14 @@ testIf(test, programs.length > 0, 'no programs', 'the programs of the pages type
   const config = {
     extends: '../../tsconfig.json',
     // Readers may declare what they do not use.
-    compilerOptions: { paths: {}, noUnusedLocals: false, noUnusedParameters: false, types: ['node'] },
+    // The language's own WebAssembly is declared with the DOM only.
+    compilerOptions: {
+      paths: {},
+      noUnusedLocals: false,
+      noUnusedParameters: false,
+      types: ['node'],
+      lib: ['ES2024', 'ESNext.Disposable', 'DOM'],
+    },
     include: ['*.ts'],
   }
   writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config))
@@ -96,7 +118,9 @@ for (const block of programs) {
     const { code } = transformSync(block.text, { loader: block.language, target: 'node20', format: 'esm' })
     const file = join(folder, `${nameOf(block)}.mjs`)
     writeFileSync(file, code)
-    execFileSync(process.execPath, ['--no-warnings', file], {
+    const node = block.major > MAJOR ? nodeOf(NEWER) : { program: process.execPath }
+    if ('why' in node) throw new Error(node.why)
+    execFileSync(node.program, ['--no-warnings', file], {
       cwd: folder,
       timeout: 60_000,
       stdio: ['ignore', 'pipe', 'pipe'],
