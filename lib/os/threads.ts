@@ -11,7 +11,7 @@
  */
 
 import type { ThreadIdentity, Threads } from '../shared_state/thread_table.js'
-import { fs, saysAbsent } from './files.js'
+import { codeOf, fs, saysAbsent } from './files.js'
 
 /**
  * Flag in field 9 of `stat` (include/linux/sched.h) of a thread that runs no more code of ours. Who joins a
@@ -89,9 +89,11 @@ function findSelf(): Self {
     const id = Number(thread)
     const isUsable = Number.isSafeInteger(id) && id > 0 && id < FALLBACK_BASE
     if (isUsable) return { id, worker: process === thread ? 0 : workerId(), startTime: NOT_KNOWN }
-  } catch {
-    // No such link here: an id of our own then, which is believed to be alive for ever.
+  } catch (error) {
+    // An overflow of the stack says nothing of the link: the caller's call fails, and the next one asks again.
+    if (codeOf(error) === '') throw error
   }
+  // No such link here: an ID of our own then, which is believed to be alive for ever.
   return { id: FALLBACK_BASE + workerId(), worker: workerId(), startTime: NOT_KNOWN }
 }
 
