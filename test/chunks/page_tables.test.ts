@@ -222,4 +222,30 @@ test('tables that were released are given again, each once', () => {
   assert.not.ok(before.includes(tables.take(7, 0)))
 })
 
+test('after a thread died the tables of mixed chunks are theirs, and each of the others is given once more', () => {
+  const { tables, count } = make(22)
+  const all = [0, 1, 2, 3, 4].map(chunk => tables.take(chunk, chunk))
+  tables.release(4)
+  for (let again = 0; again < 2; again++) {
+    tables.rebuild(chunk => chunk % 2 === 0)
+    assert.equal(
+      [0, 1, 2, 3, 4].map(chunk => tables.find(chunk)),
+      [all[0], 0, all[2], 0, 0],
+    )
+    assert.is(tables.available, count - 2)
+  }
+  const taken = [11, 12, 13].map(chunk => tables.take(chunk, 0))
+  assert.equal([...taken].sort(), [all[1], all[3], all[4]])
+  assert.is(tables.take(14, 0), 6)
+  assert.equal([tables.get(all[0]!, 0), tables.get(all[2]!, 0)], [0, 2])
+})
+
+test('a table that is free is no chunk’s, also to whoever says that all are mixed', () => {
+  const { tables, count } = make(22)
+  for (const chunk of [0, 1]) tables.take(chunk, 0)
+  tables.release(1)
+  tables.rebuild(() => true)
+  assert.equal([tables.find(1), tables.find(-1), tables.available], [0, 0, count - 1])
+})
+
 test.run()

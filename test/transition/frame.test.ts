@@ -215,4 +215,17 @@ test('system calls are counted by name', () => {
   mmapper[Symbol.dispose]()
 })
 
+test('what was prepared for a call is forgotten when the next begins', () => {
+  const { mmapper, context } = make()
+  let times = 0
+  context.map.forgetPrepared = () => void times++
+  const acts = [() => mmapper.ensureMapped(at(0), PAGES), () => mmapper.unmap(at(0), PAGES)]
+  for (const act of acts) {
+    times = 0
+    act()
+    assert.ok(times > 0)
+  }
+  mmapper[Symbol.dispose]()
+})
+
 test.run()

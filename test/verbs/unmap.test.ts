@@ -1,7 +1,13 @@
 /** What `unmap` asks of the OS, call by call, and what holds where it was refused. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { ANY } from '../../lib/base/protections.js'
+import type { ByteRange } from '../../lib/base/range.js'
+import { retire } from '../../lib/chunks/entry.js'
 import { ChunkStateMmapper, libcSyscalls, MemoryImage, MmapProtection } from '../../lib/index.js'
+import * as Journal from '../../lib/shared_state/journal.js'
+import { contextOf } from '../../lib/transition/context.js'
+import { breakOff } from '../support/broken_off.js'
 import { withFs } from '../support/fake_fs.js'
 import { CHUNK, ERRNO, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { at, osOf, statesOf, watchCalls } from '../support/watched_calls.js'
@@ -206,6 +212,34 @@ test('a segment that turns out to be gone is neither split nor released', () => 
     ['munmap 2+1'],
   )
   assert.is(statesOf(mmapper, 3), 'UUU')
+  mmapper[Symbol.dispose]()
+})
+
+test('a dead thread’s unmap that the OS refuses to go on with leaves memory that may be inaccessible, without views', () => {
+  const { mmapper, refuse } = watchCalls()
+  mmapper.ensureMapped(at(0), 3 * PAGES)
+  const context = contextOf(mmapper)
+  const start = WINDOW / CHUNK
+  const range = { start, limit: start + 3 }
+  context.map.change(range, retire)
+  const detached: number[][] = []
+  const { localViews } = context
+  const detachOver = ({ start: from, bytes }: ByteRange) => detached.push([from, bytes])
+  Object.assign(context, { localViews: { hasAny: true, detachOver } })
+  const intent = { Kind: Journal.Unmap, Start: start, Limit: range.limit, Done: start + 1, Asked: start + 1 }
+  breakOff(mmapper.handle.memory, { ...intent, LooseBytes: 0, IsPlain: 0 })
+  refuse('munmap 1+2')
+  assert.is(mmapper.stats().mappedBytes, 2 * CHUNK)
+  refuse()
+  Object.assign(context, { localViews })
+  assert.equal(detached, [
+    [at(0), CHUNK],
+    [at(1), 2 * CHUNK],
+  ])
+  assert.is(statesOf(mmapper, 3), 'UMM')
+  assert.is(context.map.protectionOfPage(at(1) / 4096), ANY)
+  mmapper.unmap(at(1), 2 * PAGES)
+  libc.munmap(at(0), CHUNK)
   mmapper[Symbol.dispose]()
 })
 
