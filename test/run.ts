@@ -11,7 +11,7 @@ import { availableParallelism } from 'node:os'
 import { type Outcome, runFile } from './support/run_file.js'
 
 const folder = import.meta.dirname
-const SECONDS_PER_FILE = 300
+const SECONDS_PER_FILE = 600
 
 const onFailure = process.argv.includes('--bail') ? 'stop' : 'go on'
 const wanted = process.argv.slice(2).filter(word => word !== '--bail')
