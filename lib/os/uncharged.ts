@@ -12,9 +12,12 @@ import { addressOf, LIBC, PLATFORM } from './libc.js'
 /** What is smaller never adds up to a machine's memory, and keeps its one mapping. */
 const LEAST_BYTES = 2 ** 24
 
+/** Others promise memory without counting it. */
+const CHARGES_FORKS = process.platform === 'linux' || process.platform === 'android'
+
 /** @internal The whole pages of `zeros` are no longer counted. Where the OS refuses they are as they were. */
 export function leaveUncharged(zeros: Uint8Array, bytesInOsPage: number): void {
-  if (PLATFORM === undefined || zeros.length < LEAST_BYTES) return
+  if (PLATFORM === undefined || !CHARGES_FORKS || zeros.length < LEAST_BYTES) return
   const from = addressOf(zeros)
   const start = Math.ceil(from / bytesInOsPage) * bytesInOsPage
   const limit = Math.floor((from + zeros.length) / bytesInOsPage) * bytesInOsPage

@@ -93,6 +93,21 @@ test('one that the program closed is replaced by the next reading, whatever has 
   assert.equal(result, [0, 0, 1, 0, 0, 1, 0, 0])
 })
 
+test('a copy of the mappings, as an emulator makes one for each open, is read and not kept', () => {
+  const result = inFiles(`
+    const { withFs } = await import('${new URL('../support/fake_fs.js', import.meta.url).href}')
+    const fstatOf = file => Object.assign(fstatSync(file), { size: 4096 })
+    print(withFs({ fstatSync: fstatOf }, () => {
+      const mmapper = new ChunkStateMmapper()
+      mmapper.ensureMapped(WINDOW, PAGES)
+      const seen = [mmapper.audit(), kept().length]
+      mmapper[Symbol.dispose]()
+      return [...seen, kept().length]
+    }))
+  `)
+  assert.equal(result, [[], 0, 0])
+})
+
 test('a descriptor used again is not closed by dispose', () => {
   const result = inFiles(`
     const mmapper = new ChunkStateMmapper()

@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert'
 import { readText } from '../../lib/os/files.js'
 import { OS_THREADS } from '../../lib/os/threads.js'
 import type { ThreadIdentity } from '../../lib/shared_state/thread_table.js'
+import { resultOf } from '../support/children.js'
 import { withFs } from '../support/fake_fs.js'
 import { testIf } from '../support/support.js'
 
@@ -111,6 +112,19 @@ testIf(test, hasProc, NO_PROC, 'a worker is alive until it ends', async () => {
   assert.ok(OS_THREADS.isAlive(identity.id, identity.startTime))
   await worker.terminate()
   assert.not.ok(OS_THREADS.isAlive(identity.id, identity.startTime))
+})
+
+testIf(test, hasProc, NO_PROC, 'a thread that asks who it is at the end of the stack learns it later', () => {
+  const at = (path: string): string => new URL(path, import.meta.url).href
+  const result = resultOf(`
+    const { OS_THREADS } = await import('${at('../../lib/os/threads.js')}')
+    const { withFs } = await import('${at('../support/fake_fs.js')}')
+    const readlinkSync = () => { throw new RangeError('Maximum call stack size exceeded') }
+    const { name } = withFs({ readlinkSync }, () => thrown(() => OS_THREADS.self()))
+    const { id, startTime } = OS_THREADS.self()
+    print({ name, isKnown: id === process.pid && startTime > 0 })
+  `)
+  assert.equal(result, { name: 'RangeError', isKnown: true })
 })
 
 test.run()
