@@ -70,11 +70,13 @@ function wholeChunks(bytes: number, bytesInChunk: number): number {
 
 /** What can really be had now: address space is used up, and limited, by more than the mapper. */
 function free(below: number, geometry: Geometry): string {
-  const most = wholeChunks(largestBelow(below) - slackOf(geometry), geometry.bytesInChunk)
+  const most = wholeChunks(largestBelow(below) * (1 - MARGIN) - slackOf(geometry), geometry.bytesInChunk)
   return `The engine now has room for a heap of about ${formatBytes(most)} (${most} bytes)`
 }
 
 const LONGER_BUFFERS = 'Node 22 and newer allow buffers as large as the address space'
+/** Share of a measured size that is not promised: the engine may map something of its own there meanwhile. */
+const MARGIN = 1 / 32
 /** Steps of halving after the first size that works: within 2 %. */
 const REFINEMENTS = 6
 
