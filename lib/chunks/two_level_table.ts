@@ -118,8 +118,8 @@ export class TwoLevelTable {
   prepare(start: number, limit: number): boolean {
     const first = start >>> LOG_CHUNKS_PER_SLAB
     const last = (limit - 1) >>> LOG_CHUNKS_PER_SLAB
-    const needFirst = this.#owners[first] === 0 && !this.isWhole(first, start, limit)
-    const needLast = last !== first && this.#owners[last] === 0 && !this.isWhole(last, start, limit)
+    const needFirst = !this.isWhole(first, start, limit) && this.#owners[first] === 0
+    const needLast = last !== first && !this.isWhole(last, start, limit) && this.#owners[last] === 0
     if (!needFirst && !needLast) return true
     if (this.units.available < Number(needFirst) + Number(needLast)) return false
     if (needFirst) this.units.take(first)
@@ -164,7 +164,7 @@ export class TwoLevelTable {
   /**
    * Whole slabs. No cell stands behind such words, so they need no order among themselves: the last store
    * makes all of them visible before whatever the caller does next. Words that hold the value already are not
-   * written: the first level takes no memory where nothing was ever recorded.
+   * written, and what need not be read is not: the first level takes no memory where nothing was ever recorded.
    */
   #fillWhole(start: number, limit: number, value: number): void {
     const words = this.#words
@@ -173,7 +173,7 @@ export class TwoLevelTable {
     if (first === limit) return
     words.fill(value, first, limit)
     Atomics.store(words, limit - 1, value)
-    for (let slab = first; slab < limit; slab++) if (this.#owners[slab] !== 0) this.units.release(slab)
+    this.units.releaseAll(first, limit)
   }
 
   #fillPart(slab: number, start: number, limit: number, value: number): void {

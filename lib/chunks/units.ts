@@ -39,6 +39,8 @@ export interface Units {
   take(slab: number): void
   /** The slab's word has replaced its cells. */
   release(slab: number): void
+  /** As `release`, of every slab from `first` to below `limit`. */
+  releaseAll(first: number, limit: number): void
   /** After a thread died while holding the lock. */
   rebuild(): void
 }
@@ -63,6 +65,8 @@ export class KeptUnits implements Units {
   }
 
   release(): void {}
+
+  releaseAll(): void {}
 
   rebuild(): void {
     const { header, owners } = this.#parts
@@ -110,6 +114,10 @@ export class ReturnedUnits implements Units {
     owners[slab] = 0
     free[header[Word.FreeAttributeUnits]!] = owner - 1
     header[Word.FreeAttributeUnits]!++
+  }
+
+  releaseAll(first: number, limit: number): void {
+    for (let slab = first; slab < limit; slab++) this.release(slab)
   }
 
   /** The free are those below `next` that no slab owns. */

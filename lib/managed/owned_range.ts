@@ -115,7 +115,7 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
     if (gone !== undefined) throw this.#goneError('commit', gone)
     if (context.map.areAllMapped(start, limit)) return
     try {
-      commitReserved(context, { start, limit }, checked)
+      commitReserved(context, start, limit, checked)
     } catch (error) {
       throw this.#cause('commit', error)
     }
@@ -130,7 +130,7 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
     const gone = this[GONE](start, limit)
     if (gone !== undefined) throw this.#goneError('decommit', gone)
     try {
-      decommit(context, { start, limit })
+      decommit(context, start, limit)
     } catch (error) {
       throw this.#cause('decommit', error)
     }

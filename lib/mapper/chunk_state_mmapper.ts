@@ -176,15 +176,21 @@ export class ChunkStateMmapper implements Mmapper {
     const checked = checkMapOptions(options)
     const context = this.#live()
     const chunk = this.#geometry.chunkAround(start, pages)
-    const range = chunk < 0 ? this.#geometry.chunksAround(start, pages) : { start: chunk, limit: chunk + 1 }
-    ensureMapped(context, range, checked)
+    if (chunk >= 0) ensureMapped(context, chunk, chunk + 1, checked)
+    else {
+      const range = this.#geometry.chunksAround(start, pages)
+      ensureMapped(context, range.start, range.limit, checked)
+    }
   }
 
   decommit(start: Address, pages: number): void {
     const context = this.#live()
     const chunk = this.#geometry.wholeChunk(start, pages)
-    const range = chunk < 0 ? this.#geometry.wholeChunks(start, pages) : { start: chunk, limit: chunk + 1 }
-    decommit(context, range)
+    if (chunk >= 0) decommit(context, chunk, chunk + 1)
+    else {
+      const range = this.#geometry.wholeChunks(start, pages)
+      decommit(context, range.start, range.limit)
+    }
   }
 
   unmap(start: Address, pages: number): void {

@@ -25,7 +25,6 @@
  * stays, and the next call of any thread repairs first; if it does not suffice to release the lock, the lock is lost,
  * and is found to be so by presence (`shared_state/shared_lock.ts`).
  */
-import type { ChunkRange } from '../base/range.js'
 import { LEAKED_BYTES, RECOVERIES } from '../shared_state/counters.js'
 import * as Journal from '../shared_state/journal.js'
 import { reentrantError } from '../shared_state/shared_lock.js'
@@ -94,10 +93,12 @@ function inherit(context: Context, isOrphaned: boolean): void {
   }
 }
 
+/** Numbers, not a range: an object here is garbage of every call. */
 export function begin(
   context: Context,
   intent: Intent,
-  { start, limit }: ChunkRange,
+  start: number,
+  limit: number,
   protection = 0,
   attributes = 0,
 ): void {

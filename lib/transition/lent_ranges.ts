@@ -28,3 +28,8 @@ export function settleHeaps(context: Context, operation: string, range: ChunkRan
 export function isReachable({ heaps, slot }: Context, run: ChunkRange, entry: number): boolean {
   return (entry & LENT) === 0 || heaps.notHeldOver(run, slot) < 0
 }
+
+/** As `isReachable`, of one chunk; no object is made for it unless it is lent. */
+export function isChunkReachable(context: Context, chunk: number, entry: number): boolean {
+  return (entry & LENT) === 0 || isReachable(context, { start: chunk, limit: chunk + 1 }, entry)
+}

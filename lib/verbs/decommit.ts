@@ -39,7 +39,7 @@ import * as Journal from '../shared_state/journal.js'
 import { adoptFromOs, lookUpUnknown } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, enter, leave, transition } from '../transition/frame.js'
-import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
+import { isChunkReachable, isReachable, settleHeaps } from '../transition/lent_ranges.js'
 import { closeUnused, forgetLoaded, hasLoaded, prepareToClose } from '../transition/loaded.js'
 import { hasUnknown } from '../transition/page_runs.js'
 import { checkViews, refused, stateError } from '../transition/refusal.js'
@@ -48,8 +48,9 @@ import { attempt, UNKNOWN } from '../transition/roll_back.js'
 
 const MARKED = QUARANTINED | FOREIGN
 
-export function decommit(context: Context, range: ChunkRange): void {
-  if (range.limit - range.start === 1 && decommitChunk(context, range.start)) return
+export function decommit(context: Context, start: number, limit: number): void {
+  if (limit - start === 1 && decommitChunk(context, start)) return
+  const range = { start, limit }
   prepareToClose(context)
   transition(context, () => {
     settleHeaps(context, 'decommit', range)
@@ -62,7 +63,7 @@ export function decommit(context: Context, range: ChunkRange): void {
       if (target === undefined) return
     }
     context.map.prepareStates(target)
-    begin(context, Journal.Decommit, target)
+    begin(context, Journal.Decommit, target.start, target.limit)
     mark(context, target)
     const refusal = replace(context, target)
     const failure = refusal && rollBack(context, target, refusal)
@@ -179,24 +180,24 @@ export function redoDecommit(context: Context): void {
 
 /** The short cut; false if it is not for this chunk, nothing has changed, and the lock is free. */
 export function decommitChunk(context: Context, chunk: number): boolean {
-  const { map, os, presence } = context
+  const { map, os, presence, images } = context
   if (presence[0] !== 0) return false
   try {
     enter(context)
     try {
       const entry = map.cellAt(chunk)
       if ((entry & (STATE_MASK | FOREIGN | SOFT)) !== MAPPED || protOf(entry) >= MIXED) return false
-      const range = { start: chunk, limit: chunk + 1 }
-      if (!isReachable(context, range, entry) || hasHints(context, chunk) || hasViews(context)) return false
-      if (hasLoaded(context, range)) return false
-      begin(context, Journal.Decommit, range)
+      if (!isChunkReachable(context, chunk, entry) || hasHints(context, chunk) || hasViews(context))
+        return false
+      if (!images.isEmpty && hasLoaded(context, { start: chunk, limit: chunk + 1 })) return false
+      begin(context, Journal.Decommit, chunk, chunk + 1)
       // No other chunk has such an entry while the lock is held: the slab stays mixed.
       const marked = (entry & (LENT | PROT_MASK)) | MARKED
       map.storeCell(chunk, entry, marked)
       const { bytesInChunk } = context.geometry
       context.layout.journal[Journal.Asked] = chunk + 1
       const errno = os.decommit(chunk * bytesInChunk, bytesInChunk)
-      if (errno < 0) chunkRefused(context, range, errno)
+      if (errno < 0) chunkRefused(context, { start: chunk, limit: chunk + 1 }, errno)
       else map.storeCell(chunk, marked, withState(entry, QUARANTINED, NO_ACCESS))
       end(context)
       return true

@@ -40,7 +40,7 @@ import { NO_FILE } from '../shared_state/image_table.js'
 import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, enter, leave, transition } from '../transition/frame.js'
-import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
+import { isChunkReachable, isReachable, settleHeaps } from '../transition/lent_ranges.js'
 import { forgetLoaded, hasLoaded } from '../transition/loaded.js'
 import { checkLimit, hasAllowance, refused, stateError } from '../transition/refusal.js'
 import { attributesFor, restoreHints } from '../transition/restore.js'
@@ -49,9 +49,10 @@ import { attempt, rollBack, UNKNOWN, type Undo } from '../transition/roll_back.j
 /** What makes a run: chunks that one system call can map. */
 const RUN_MASK = STATE_MASK | SOFT
 
-/** Maps the chunks of `range` that are not Mapped. */
-export function ensureMapped(context: Context, range: ChunkRange, options: MapOptions): void {
-  if (range.limit - range.start === 1 && mapChunk(context, range.start, options)) return
+/** Maps the chunks from `start` to below `limit` that are not Mapped. */
+export function ensureMapped(context: Context, start: number, limit: number, options: MapOptions): void {
+  if (limit - start === 1 && mapChunk(context, start, options)) return
+  const range = { start, limit }
   transition(context, () => {
     settleHeaps(context, 'map', range)
     mapAll(context, range, options)
@@ -59,8 +60,9 @@ export function ensureMapped(context: Context, range: ChunkRange, options: MapOp
 }
 
 /** As `ensureMapped`, of memory that is reserved: nothing that is Unmapped is mapped. */
-export function commitReserved(context: Context, range: ChunkRange, options: MapOptions): void {
-  if (range.limit - range.start === 1 && mapChunk(context, range.start, options)) return
+export function commitReserved(context: Context, start: number, limit: number, options: MapOptions): void {
+  if (limit - start === 1 && mapChunk(context, start, options)) return
+  const range = { start, limit }
   transition(context, () => {
     settleHeaps(context, 'map', range)
     context.map.visitRuns(range, STATE_MASK, (run, entry) => {
@@ -80,7 +82,7 @@ function mapAll(context: Context, range: ChunkRange, options: MapOptions): void 
   const prot = options.protection === undefined ? READ_WRITE : protectionCode(options.protection)
   const attributes = attributesFor(context, options)
   if (!plan(context, range, attributes)) return
-  begin(context, Journal.EnsureMapped, range, prot, attributes)
+  begin(context, Journal.EnsureMapped, range.start, range.limit, prot, attributes)
   const refusal = mapRuns(context, range, prot)
   if (refusal === undefined) publish(context)
   else refusal.partial = rollBack(context, undoOf(context))
@@ -258,14 +260,13 @@ export function mapChunk(context: Context, chunk: number, options: MapOptions): 
     enter(context)
     try {
       const entry = map.cellAt(chunk)
-      const range = { start: chunk, limit: chunk + 1 }
-      if ((entry & ~LENT) !== QUARANTINED || !isReachable(context, range, entry)) return false
+      if ((entry & ~LENT) !== QUARANTINED || !isChunkReachable(context, chunk, entry)) return false
       if (!isKnown(context, chunk, options) || !hasAllowance(context, 1)) return false
       const { protection } = options
       const prot = protection === undefined ? READ_WRITE : protectionCode(protection)
       const { bytesInChunk } = context.geometry
       const { journal } = context.layout
-      begin(context, Journal.EnsureMapped, range, prot)
+      begin(context, Journal.EnsureMapped, chunk, chunk + 1, prot)
       journal[Journal.Outcome] = Number.NaN
       journal[Journal.Asked] = chunk + 1
       const errno = context.os.commit(chunk * bytesInChunk, bytesInChunk, prot)

@@ -60,7 +60,7 @@ export function lend(context: Context, place: LentPlace, options: SharedHeapOpti
     const taken = guard ? place.guarded : place
     const heap = heaps.add(context.slot, range, { protection: protectionCode(protection), attributes, taken })
     if (place.isRecycled) KEPT.set(place.start, place.buffer)
-    begin(context, Journal.Lend, range)
+    begin(context, Journal.Lend, range.start, range.limit)
     const errno = guard ? os.decommit(taken.start, taken.bytes) : 0
     if (errno < 0) {
       heaps.remove(heap)

@@ -87,7 +87,7 @@ export function load(context: Context, request: LoadRequest): void {
     prepare(context, pages, prot)
     const file = openFile(context, request, files)
     record(context, pages, request, file, aroundProt)
-    begin(context, Journal.Load, pages.chunks, prot)
+    begin(context, Journal.Load, pages.chunks.start, pages.chunks.limit, prot)
     const refusal = commitAround(context) ?? stage(context) ?? copyStaged(context, request, files)
     const failure = refusal === undefined ? replace(context) : undo(context, refusal)
     closeUnused(context)

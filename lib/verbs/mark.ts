@@ -26,7 +26,7 @@ export function markAsMapped(context: Context, range: ChunkRange): void {
       if (state === QUARANTINED) own += run.limit - run.start
     })
     if (own > 0) checkLimit(context, 'mark as mapped', range, own, 'mprotect')
-    begin(context, Journal.Mark, range)
+    begin(context, Journal.Mark, range.start, range.limit)
     markRuns(context, range)
     end(context)
   })

@@ -35,7 +35,7 @@ export function protect(context: Context, start: number, bytes: number, protecti
     journal[Journal.StartPage] = pages.startPage
     journal[Journal.LimitPage] = pages.limitPage
     journal[Journal.Outcome] = Number.NaN
-    begin(context, Journal.Protect, pages.chunks, prot)
+    begin(context, Journal.Protect, pages.chunks.start, pages.chunks.limit, prot)
     const errno = os.protect(start, bytes, prot)
     journal[Journal.Outcome] = errno
     const partial = errno < 0 ? restore(context, pages.chunks) : record(context)

@@ -47,7 +47,7 @@ export interface Refused extends ByteRange {
 
 /** The transition itself, with the lock held and room prepared; what was refused, with everything rolled back. */
 export function quarantineRuns(context: Context, range: ChunkRange, attributes: number): Refused | undefined {
-  begin(context, Journal.Quarantine, range, 0, attributes)
+  begin(context, Journal.Quarantine, range.start, range.limit, 0, attributes)
   const refusal = reserveRuns(context, range)
   if (refusal === undefined) publish(context)
   const partial = refusal === undefined ? undefined : rollBack(context, undoOf(context))

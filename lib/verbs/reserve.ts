@@ -146,7 +146,7 @@ function reserve(context: Context, bytes: number, align: number, attributes: num
   journal[Journal.HeldTo] = total
   journal[Journal.KeepFrom] = 0
   journal[Journal.KeepTo] = total
-  begin(context, Journal.Reserve, { start: 0, limit: 1 }, 0, attributes)
+  begin(context, Journal.Reserve, 0, 1, 0, attributes)
   const found = os.reserveAnywhere(total, hint)
   journal[Journal.HeldBase] = found
   if (found < 0) return conclude(context, { errno: found })

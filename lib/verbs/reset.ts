@@ -71,7 +71,7 @@ export function reset(context: Context, { start, bytes }: ByteRange, options: Re
     const { journal } = context.layout
     journal[Journal.StartPage] = pages.startPage
     journal[Journal.LimitPage] = pages.limitPage
-    begin(context, Journal.Reset, pages.chunks, other)
+    begin(context, Journal.Reset, pages.chunks.start, pages.chunks.limit, other)
     const work = new Reset(context, scan, keepResidentBytes)
     const failure = work.protect(pages, kept) ?? work.bringBack(pages, changes)
     end(context)

@@ -118,7 +118,7 @@ class Snapshot {
     layout.journal[Journal.StartPage] = pages.startPage
     layout.journal[Journal.LimitPage] = pages.limitPage
     layout.journal[Journal.Outcome] = Number.NaN
-    begin(context, Journal.Protect, pages.chunks, READ)
+    begin(context, Journal.Protect, pages.chunks.start, pages.chunks.limit, READ)
     const errno = os.protect(range.start, range.bytes, READ)
     const refusal = errno < 0 ? { syscall: 'mprotect', errno } : this.#storeReadable(range)
     const covered = os.protect(range.start, range.bytes, NO_ACCESS)

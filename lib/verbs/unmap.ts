@@ -49,7 +49,7 @@ export function unmapHeld(context: Context, range: ChunkRange): void {
     lookUpUnknown(context, range)
     segments = prepareSegments(context, range)
   }
-  begin(context, Journal.Unmap, range)
+  begin(context, Journal.Unmap, range.start, range.limit)
   map.change(range, entry => (isOwn(entry) ? retire(entry) : entry))
   const refusal =
     (segments > 1 ? splitSegments(context, range) : undefined) ?? releaseSegments(context, range)

@@ -83,6 +83,28 @@ test('giving back what a slab does not have is nothing', () => {
   assert.is(units.available, COUNT)
 })
 
+test('a range of slabs gives back what lies in it, and no more', () => {
+  const shared = parts()
+  const units = new ReturnedUnits(shared)
+  for (const slab of [1, 2, 4, 5]) units.take(slab)
+  units.releaseAll(2, 5)
+  assert.is(units.available, COUNT - 2)
+  assert.equal(
+    [1, 2, 4, 5].map(slab => shared.owners[slab] !== 0),
+    [true, false, false, true],
+  )
+})
+
+test('kept units stay with their slabs, and are not looked at, when slabs become uniform', () => {
+  const owners = new Proxy(parts().owners, {
+    get: () =>
+      assert.unreachable(
+        'a page of the table is read: where the kernel has no page of zeros it takes memory',
+      ),
+  })
+  new KeptUnits({ ...parts(), owners }).releaseAll(0, SLABS)
+})
+
 test('wherever a thread died in taking or returning, rebuilding frees what nobody owns and keeps the rest', () => {
   const shared = parts()
   const units = new ReturnedUnits(shared)

@@ -101,11 +101,10 @@ test('what throws before anything began leaves lock and presence free', () => {
 test('what throws after it began is repaired before the lock is free', () => {
   const { mmapper, context, isIdle } = make()
   mmapper.ensureMapped(at(0), PAGES)
-  const range = { start: WINDOW / CHUNK, limit: WINDOW / CHUNK + 1 }
   assert.throws(
     () =>
       transition(context, () => {
-        begin(context, Journal.Decommit, range)
+        begin(context, Journal.Decommit, WINDOW / CHUNK, WINDOW / CHUNK + 1)
         throw new Error('planned')
       }),
     /planned/,
@@ -142,13 +141,13 @@ test('begin writes down what is meant, and that nothing is done or asked', () =>
   const { mmapper, context } = make()
   const { journal } = context.layout
   transition(context, () => {
-    begin(context, Journal.Quarantine, { start: 5, limit: 9 }, 3, 17)
+    begin(context, Journal.Quarantine, 5, 9, 3, 17)
     const { Kind, Start, Limit, Done, Asked, Protection, Attributes } = Journal
     assert.equal(
       [Kind, Start, Limit, Done, Asked, Protection, Attributes].map(field => journal[field]),
       [Journal.Quarantine, 5, 9, 5, 5, 3, 17],
     )
-    begin(context, Journal.Mark, { start: 1, limit: 2 })
+    begin(context, Journal.Mark, 1, 2)
     assert.equal([journal[Journal.Protection], journal[Journal.Attributes]], [0, 0])
     end(context)
   })
