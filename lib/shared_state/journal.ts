@@ -65,6 +65,8 @@ export const File = 18
 export const Delta = 19
 export const MiddlePage = 20
 export const Around = 21
+/** Of an unmap: the first chunk that is to be released. */
+export const First = 22
 export const FIELDS = 24
 
 /** Intents; one over pages of guests' memories is marked by adding `Engine`. */

@@ -42,13 +42,14 @@ export function unmap(context: Context, range: ChunkRange): void {
 
 /** The transition itself, with the lock held and views checked. */
 export function unmapHeld(context: Context, range: ChunkRange): void {
-  const { map } = context
-  let segments = prepareSegments(context, range)
+  const { map, layout } = context
+  let { segments, first } = prepareSegments(context, range)
   if (segments > 1 && hasUnknown(context, range)) {
     // Splitting makes them inaccessible: to undo that, one must know what they were.
     lookUpUnknown(context, range)
-    segments = prepareSegments(context, range)
+    ;({ segments, first } = prepareSegments(context, range))
   }
+  layout.journal[Journal.First] = first
   begin(context, Journal.Unmap, range.start, range.limit)
   map.change(range, entry => (isOwn(entry) ? retire(entry) : entry))
   const refusal =
@@ -60,17 +61,18 @@ export function unmapHeld(context: Context, range: ChunkRange): void {
   if (failure !== undefined) throw failure
 }
 
-/** Room for every run, and how many segments there are. */
-function prepareSegments({ map }: Context, range: ChunkRange): number {
+/** Room for every run; how many segments there are, and where the first of them begins. */
+function prepareSegments({ map }: Context, range: ChunkRange): { segments: number; first: number } {
   let segments = 0
+  let first = range.limit
   let last = -1
   map.visitRuns(range, -1, (run, entry) => {
     if (entry !== 0) map.prepareStates(run)
     const kind = isOwn(entry) ? entry & LENT : -1
-    if (kind >= 0 && kind !== last) segments++
+    if (kind >= 0 && kind !== last && segments++ === 0) first = run.start
     last = kind
   })
-  return segments
+  return { segments, first }
 }
 
 interface Refusal {
@@ -166,7 +168,7 @@ export function redoUnmap(context: Context): void {
   }
   const done = journal[Journal.Done]!
   // Lent pages that may be the engine's again cannot be again what they were; they can be made so once more.
-  if (done === range.start && !(outcome === 'unknown' && isLent)) {
+  if (done <= journal[Journal.First]! && !(outcome === 'unknown' && isLent)) {
     unretireAll(context, range)
     return
   }

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { FRESH, KeptUnits, ReturnedUnits } from '../../lib/chunks/units.js'
+import { FRESH, KeptUnits, ReturnedUnits, type Units } from '../../lib/chunks/units.js'
 import * as Word from '../../lib/shared_state/word.js'
 
 const SLABS = 40
@@ -102,7 +102,8 @@ test('kept units stay with their slabs, and are not looked at, when slabs become
         'a page of the table is read: where the kernel has no page of zeros it takes memory',
       ),
   })
-  new KeptUnits({ ...parts(), owners }).releaseAll(0, SLABS)
+  const units: Units = new KeptUnits({ ...parts(), owners })
+  units.releaseAll(0, SLABS)
 })
 
 test('wherever a thread died in taking or returning, rebuilding frees what nobody owns and keeps the rest', () => {

@@ -243,4 +243,30 @@ test('a dead thread’s unmap that the OS refuses to go on with leaves memory th
   mmapper[Symbol.dispose]()
 })
 
+test('the end of the stack before the first call rolls back, wherever in the range the first own chunk lies', () => {
+  for (const prefix of ['Unmapped', 'foreign']) {
+    const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+    const { os } = contextOf(mmapper)
+    if (prefix === 'foreign') mmapper.markAsMapped(at(0), CHUNK)
+    mmapper.ensureMapped(at(1), PAGES)
+    const overflow = new RangeError('Maximum call stack size exceeded')
+    Object.defineProperty(os, 'release', {
+      value() {
+        throw overflow
+      },
+      configurable: true,
+    })
+    assert.is(
+      thrownBy(() => mmapper.unmap(at(0), 3 * PAGES)),
+      overflow,
+    )
+    Reflect.deleteProperty(os, 'release')
+    assert.is(mmapper.stateAt(at(1)), 'Mapped', prefix)
+    assert.is(mmapper.isMappedAddress(at(0)), prefix === 'foreign')
+    mmapper.unmap(at(1), PAGES)
+    if (prefix === 'foreign') mmapper.unmap(at(0), PAGES)
+    mmapper[Symbol.dispose]()
+  }
+})
+
 test.run()
