@@ -58,9 +58,10 @@ export function lend(context: Context, place: LentPlace, options: SharedHeapOpti
     const attributes = attributesFor(context, options)
     map.prepareAttributes(range, attributes)
     const taken = guard ? place.guarded : place
+    // First: whatever is thrown from here on, repair forgets the heap.
+    begin(context, Journal.Lend, range.start, range.limit)
     const heap = heaps.add(context.slot, range, { protection: protectionCode(protection), attributes, taken })
     if (place.isRecycled) KEPT.set(place.start, place.buffer)
-    begin(context, Journal.Lend, range.start, range.limit)
     const errno = guard ? os.decommit(taken.start, taken.bytes) : 0
     if (errno < 0) {
       heaps.remove(heap)

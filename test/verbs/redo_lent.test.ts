@@ -134,4 +134,27 @@ for (const { name, entries, intent } of CASES) {
   }
 }
 
+test('a heap that was recorded when the stack ended is forgotten', () => {
+  const mmapper = new ChunkStateMmapper()
+  const { heaps } = contextOf(mmapper)
+  const overflow = new RangeError('Maximum call stack size exceeded')
+  const { add } = heaps
+  Object.defineProperty(heaps, 'add', {
+    value(...given: Parameters<typeof add>) {
+      add.apply(heaps, given)
+      throw overflow
+    },
+    configurable: true,
+  })
+  assert.throws(
+    () => mmapper.reserveSharedHeap(2 ** 22),
+    (error: unknown) => error === overflow,
+  )
+  assert.not(heaps.isUsed(0))
+  Reflect.deleteProperty(heaps, 'add')
+  mmapper.reserveSharedHeap(2 ** 22)[Symbol.dispose]()
+  assert.equal(mmapper.audit(), [])
+  mmapper[Symbol.dispose]()
+})
+
 test.run()
