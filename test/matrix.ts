@@ -2,9 +2,10 @@
  * Runs the tests on every runtime that is supported: all of them on each Node, the lifecycle and guests on Bun and Deno
  * as well; and shows what `mmapper doctor` finds on each. Runtimes come from the npm registry, once, into a cache.
  *
- * Usage: npm run matrix [-- RUNTIME …] [--short], e.g. `npm run matrix -- node@24 deno`; with `pyodide` among them Python is
+ * Usage: npm run matrix [-- RUNTIME …] [--short] [--only=PART,…], e.g. `npm run matrix -- node@24 deno`; with `pyodide` among them Python is
  * run as a guest instead of all that.
  * --short: on Node too only the lifecycle and guests.
+ * --only: of all tests, files with these parts of names.
  * MMAPPER_MATRIX_CACHE: where runtimes are kept (default: node_modules/.cache/mmapper-matrix).
  * The last line is `N passed, N failed`, over all suites of all runtimes.
  */
@@ -18,15 +19,17 @@ const root = resolve(import.meta.dirname, '../..')
 const MINUTES = 20
 
 const LIFECYCLE = 'build/test/lifecycle.js'
+const ALL = 'build/test/run.js'
 const GUESTS = 'build/test/guests.js'
 const PYTHON = 'build/test/pyodide.js'
 const isShort = process.argv.includes('--short')
-const words = process.argv.slice(2).filter(word => word !== '--short')
+const parts = process.argv
+  .filter(word => word.startsWith('--only='))
+  .flatMap(word => word.slice(7).split(','))
+const words = process.argv.slice(2).filter(word => !word.startsWith('--'))
 const wanted = words.filter(word => word !== PYODIDE.name)
-const suites =
-  wanted.length < words.length ? [PYTHON] : [...(isShort ? [] : ['build/test/run.js']), LIFECYCLE, GUESTS]
-const suitesOf = (runtime: Runtime): string[] =>
-  suites.filter(suite => suite !== 'build/test/run.js' || isNode(runtime))
+const suites = wanted.length < words.length ? [PYTHON] : [...(isShort ? [] : [ALL]), LIFECYCLE, GUESTS]
+const suitesOf = (runtime: Runtime): string[] => suites.filter(suite => suite !== ALL || isNode(runtime))
 if (suites.includes(PYTHON)) process.env.MMAPPER_PYODIDE = provide(PYODIDE)
 
 function run(program: string, args: readonly string[]): Promise<{ output: string; ended: string }> {
@@ -56,7 +59,8 @@ interface Outcome {
 
 /** Reads the last line of a suite; a suite without one, or that ended badly for no stated reason, failed once. */
 async function runSuite(program: string, runtime: Runtime, suite: string): Promise<Outcome> {
-  const { output, ended } = await run(program, [...runtime.args, suite])
+  const only = suite === ALL ? parts : []
+  const { output, ended } = await run(program, [...runtime.args, suite, ...only])
   const counts = [...output.matchAll(/^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$/gm)].at(-1)
   const passed = Number(counts?.[1] ?? 0)
   const isBad = counts === undefined || (ended !== 'code 0' && counts[2] === '0')
@@ -78,7 +82,12 @@ async function findingsOf(program: string, runtime: Runtime): Promise<Finding[]>
 
 const runtimes = RUNTIMES.filter(({ name }) => wanted.length === 0 || wanted.includes(name))
 const rows = [
-  ['runtime', ...suites.map(suite => suite.replace(/^.*\/(.*)\.js$/, '$1').replace('run', 'all tests'))],
+  [
+    'runtime',
+    ...suites.map(suite =>
+      suite.replace(/^.*\/(.*)\.js$/, '$1').replace('run', parts.length === 0 ? 'all tests' : 'these tests'),
+    ),
+  ],
 ]
 const capabilities: Finding[][] = []
 let passed = 0

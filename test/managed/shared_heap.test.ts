@@ -21,7 +21,7 @@ import { contextOf } from '../../lib/transition/context.js'
 import { assertRefusesRange } from '../support/bad_input.js'
 import { runtimeOf } from '../support/runtimes.js'
 import { BYTES_IN_OS_PAGE, osPermissions, PAGES_PER_OS_PAGE, testIf } from '../support/support.js'
-import { inWorker } from '../support/workers.js'
+import { inWorker, LIBRARY_IN_WORKER } from '../support/workers.js'
 
 const CHUNK = 2 ** 22
 const PAGES = CHUNK / BYTES_IN_PAGE
@@ -784,7 +784,7 @@ test('when the reserver dies its heap goes on, is counted, can be attached again
     {
       eval: true,
       workerData: {
-        url: new URL('../../lib/index.js', import.meta.url).href,
+        url: LIBRARY_IN_WORKER,
         mapper: mmapper.handle,
         port: channel.port2,
       },

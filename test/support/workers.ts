@@ -89,6 +89,9 @@ export function range(count: number): number[] {
   return Array.from({ length: count }, (_, index) => index)
 }
 
+/** What a worker imports. */
+export const LIBRARY_IN_WORKER = new URL('./library_in_worker.js', import.meta.url).href
+
 /** Runs `code` in a worker, with the library as `lib` and `data`; its message once it has ended. */
 export function inWorker(code: string, data: unknown, transferList: MessagePort[] = []): Promise<unknown> {
   const worker = new Worker(
@@ -100,7 +103,7 @@ export function inWorker(code: string, data: unknown, transferList: MessagePort[
      })`,
     {
       eval: true,
-      workerData: { url: new URL('../../lib/index.js', import.meta.url).href, data },
+      workerData: { url: LIBRARY_IN_WORKER, data },
       transferList,
     },
   )
