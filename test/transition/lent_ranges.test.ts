@@ -26,8 +26,11 @@ test('whoever does not hold the buffer is refused at each of its chunks, by name
     for (const start of [heap.start, heap.start + CHUNK]) {
       const acts: Readonly<Record<string, (mapper: ChunkStateMmapper) => void>> = {
         map: mapper => mapper.ensureMapped(start, PAGES),
+        advise: mapper => mapper.advise(start, PAGES, 'DontNeed'),
+        view: mapper => mapper.releaseView(mapper.view(start, CHUNK)),
         protect: mapper => mapper.protect(start, PAGES, 'Read'),
         decommit: mapper => mapper.decommit(start, PAGES),
+        mark: mapper => mapper.markAsMapped(start, CHUNK),
         unmap: mapper => mapper.unmap(start, PAGES),
       }
       for (const [operation, act] of Object.entries(acts)) {

@@ -8,19 +8,21 @@ import {
   MmapAnnotation,
 } from '../../lib/index.js'
 import { PLATFORM } from '../../lib/os/libc.js'
+import { thrownBy } from '../support/os_tools.js'
 import { BYTES_IN_CHUNK, PAGES_PER_CHUNK as PAGES } from '../support/support.js'
 
 /** A mapper, and what it tells the kernel by madvise(2): pages from `start` on. */
 function make() {
   const real = libcSyscalls()
-  const control = { start: 0, errno: 0 }
+  /** The errno of what is advised; `unknown`: the kernel knows no advice. */
+  const control = { start: 0, errno: 0, unknown: false }
   const told: string[] = []
   const names = new Map(Object.entries(PLATFORM!.advice).map(([name, number]) => [number, name]))
   const mapper = new ChunkStateMmapper({
     syscalls: {
       ...real,
       madvise(start, bytes, advice) {
-        if (bytes === 0) return real.madvise(start, bytes, advice)
+        if (bytes === 0) return control.unknown ? -22 : real.madvise(start, bytes, advice)
         if (control.errno !== 0) return control.errno
         const page = (start - control.start) / 4096
         told.push(`${names.get(advice)} ${page}–${page + bytes / 4096}`)
@@ -155,6 +157,25 @@ test('what the OS refused is not recorded', () => {
   assert.throws(() => advise(0, PAGES, 'DontDump'), /ENOMEM/)
   control.errno = 0
   mapper.decommit(start, PAGES)
+  assert.equal(takeTold(), [])
+  mapper[Symbol.dispose]()
+})
+
+test('a refusal says what was advised, and of advice that the kernel does not know so much that it is not asked again', () => {
+  const { mapper, control, start, advise, takeTold } = make()
+  takeTold()
+  control.errno = -12
+  const { message, code, syscall } = thrownBy(() => advise(0, PAGES, 'DontDump'))
+  assert.match(message, /^Cannot advise DontDump for 0x/)
+  assert.equal([code, syscall], ['ENOMEM', 'madvise'])
+  control.errno = 0
+  const error = thrownBy(() => mapper.advise(start, 4 * PAGES + 1, 'DontDump'))
+  assert.match(error.message, /^Cannot advise 0x/)
+  control.unknown = true
+  for (let round = 0; round < 2; round++) {
+    assert.is(thrownBy(() => advise(0, 1, 'Cold')).errno, -PLATFORM!.EOPNOTSUPP)
+    control.unknown = false
+  }
   assert.equal(takeTold(), [])
   mapper[Symbol.dispose]()
 })

@@ -190,6 +190,37 @@ test('protect says before its call that nothing is known, and what became of it 
   watched.mmapper[Symbol.dispose]()
 })
 
+test('whatever becomes of a call, it leaves nothing to repair', () => {
+  const watched = watch('MMQU')
+  const { mmapper } = watched
+  const context = contextOf(mmapper)
+  const { repair } = context
+  let repairs = 0
+  Object.assign(context, { repair: () => repairs++ })
+  for (const refuse of [1, Number.POSITIVE_INFINITY]) {
+    for (const act of [
+      () => mmapper.protect(WINDOW + 4096, 2, 'Read'),
+      () => mmapper.decommit(at(1), PAGES),
+      () => mmapper.ensureMapped(at(1), PAGES),
+      () => mmapper.ensureMapped(at(0), 4 * PAGES),
+      () => mmapper.markAsMapped(at(2), CHUNK),
+      () => mmapper.unmap(at(1), 3 * PAGES),
+      () => mmapper.quarantineAddressRange(at(1), PAGES),
+    ]) {
+      watched.moments.length = 0
+      watched.refuse = refuse
+      try {
+        act()
+      } catch (error) {
+        assert.is((error as { code?: string }).code, 'EPERM')
+      }
+      assert.is(repairs, 0, String(act))
+    }
+  }
+  Object.assign(context, { repair })
+  mmapper[Symbol.dispose]()
+})
+
 test('the journal says whether calls are the C library’s own, and not while they are injected or traced', async () => {
   const { channel } = await import('node:diagnostics_channel')
   const plain = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
