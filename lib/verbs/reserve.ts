@@ -240,13 +240,15 @@ function keepHeld(context: Context): ByteRange {
   const { journal } = layout
   const held = heldOf(context)
   const range = heldChunks(context)
-  const isFree = range.start < range.limit && firstUsed(context, range) === range.limit && map.hasRoom(range)
-  if (isFree) {
+  // Recorded by half, perhaps, by who has died: the rest of it is ours as well, and there was room for all.
+  const isRecorded = journal[Journal.Done] === 1
+  const isFree = range.start < range.limit && firstUsed(context, range) === range.limit
+  const isKept = isRecorded || (isFree && map.hasRoom(range))
+  if (isKept) {
     journal[Journal.Done] = 1
     record(context, range, journal[Journal.Attributes]!)
   }
   const limit = held.start + held.bytes
-  const isKept = isFree || journal[Journal.Done] === 1
   const kept = isKept ? geometry.byteRange(range) : { start: limit, bytes: 0 }
   journal[Journal.HeldFrom] = journal[Journal.HeldTo]!
   context.os.addStray({ start: held.start, bytes: kept.start - held.start })

@@ -294,6 +294,20 @@ test('a reservation that the heir cannot release stays Quarantined in whole chun
   assert.is(left, 'n,----,n')
 })
 
+test('a reservation that was half recorded, and that the heir cannot release, is recorded whole', () => {
+  const held = { HeldBase: at(0), HeldFrom: CHUNK, HeldTo: 4 * CHUNK, KeepFrom: CHUNK, KeepTo: 4 * CHUNK }
+  const intent = { ...held, Kind: Journal.Reserve, Start: 0, Limit: 1, Done: 1, Asked: 0, Attributes: 0 }
+  for (const map of ['UUUU', 'UQUU', 'UQQU', 'UQQQ']) {
+    const left = refusedAll({ map, os: 'nnnn' }, intent, mmapper => {
+      assert.is(mapOf(mmapper, 4), 'UQQQ')
+      assert.equal(mmapper.audit(), [])
+      assert.is(mmapper.stats().quarantinedBytes, 3 * CHUNK)
+    })
+    assert.is(left, 'n---')
+    libc.munmap(WINDOW, 4 * CHUNK)
+  }
+})
+
 test('mapped and reserved runs that the heir cannot release are recorded as what they are', () => {
   for (const [kind, letter, kept] of [
     [Journal.EnsureMapped, 'w', 'MFU'],
