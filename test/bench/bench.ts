@@ -2,10 +2,10 @@
  * Every row of the performance targets, each against its own reference in the same run.
  *
  * Usage: npm run bench [-- FILE.json] [--results]. Prints a table and writes JSON (default build/bench.json). With
- * `--results` it also writes test/bench/results.md and test/bench/reserve.svg.
+ * `--results` it also writes test/bench/reserve.svg, and the section of this Node in test/bench/results.md.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg, release, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -23,15 +23,28 @@ import { formatRows } from './rows.js'
 import { startUp } from './start_up.js'
 import { threads } from './threads.js'
 
-const HEADING = `# Results of a run
+const HEADING = `# Results of runs
 
 Made by \`npm run bench -- --results\`. Medians; every ratio is ours divided by a reference of the same run, less is ahead.
 **MMTk** is what mmtk-core's Rust took in June 2026 on another machine (2-core x64), and the absolute targets were set there;
 C is test/bench/reference.c on this one. A row *holds* if its first ratio is within the target's. On a loaded
 machine only ratios mean something.
 
+![Reservations](reserve.svg)
+
 `
 const root = fileURLToPath(new URL('../../..', import.meta.url))
+const RESULTS = join(root, 'test/bench/results.md')
+
+/** The results with this Node's section anew, the newest Node first. */
+function withSection(results: string, report: string): string {
+  const sections = new Map<number, string>()
+  for (const [, node, text] of results.matchAll(/^## Node (\d+)\n([\s\S]*?)(?=^## |$(?![\s\S]))/gm))
+    sections.set(Number(node), text!.trim())
+  sections.set(Number.parseInt(process.versions.node, 10), report.trim())
+  const newestFirst = [...sections].sort(([a], [b]) => b - a)
+  return `${HEADING}${newestFirst.map(([node, text]) => `## Node ${node}\n\n${text}\n`).join('\n')}`
+}
 
 /** Works in C, in turn with ours; none where there is no compiler. */
 function compileNative(binary: string): Native {
@@ -105,5 +118,5 @@ const result = {
 writeFileSync(file, JSON.stringify(result, null, 2))
 if (process.argv.includes('--results')) {
   writeFileSync(join(root, 'test/bench/reserve.svg'), plot(reserved))
-  writeFileSync(join(root, 'test/bench/results.md'), `${HEADING}${report}\n![Reservations](reserve.svg)\n`)
+  writeFileSync(RESULTS, withSection(readFileSync(RESULTS, 'utf8'), report))
 }
