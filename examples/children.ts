@@ -6,8 +6,7 @@
  *        child         Rss         Pss     its own
  *            1      64 MiB      18 MiB       2 MiB
  *            2      64 MiB      18 MiB       2 MiB
- *            3      64 MiB      18 MiB       2 MiB
- *            4      64 MiB      18 MiB       2 MiB
+ *          … 4      64 MiB      18 MiB       2 MiB
  * ```
  * Rss counts what is shared in full, Pss by its share: together they have 72 MiB, the image and what each has written.
  */
@@ -38,8 +37,7 @@ async function child(): Promise<void> {
   words.fill(-1, 0, OWN_BYTES / 4)
   process.send!('ready')
   await once(process, 'message')
-  const sizes = ['Rss', 'Pss', 'Private_Dirty'].map(field => mebibytes(field, memory.start))
-  process.send!(sizes)
+  process.send!(['Rss', 'Pss', 'Private_Dirty'].map(field => mebibytes(field, memory.start)))
   await once(process, 'message')
   mmapper.releaseViews(memory.start, memory.bytes / 4096)
   process.disconnect()

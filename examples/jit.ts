@@ -10,34 +10,17 @@
  *
  * Protections are the OS's by its own pages: 4 KiB on most machines, 16 KiB on Apple's, 64 KiB on some. Whole chunks
  * are whole pages everywhere, and chunks may be as small as the largest of these.
- *
- * **macOS on arm64** (written from headers and from what others do; not run there). V8 reserves its code with `MAP_JIT`
- * and makes it writable for one thread at a time, by `pthread_jit_write_protect_np`. JavaScript cannot do the same: on a
- * thread where such memory is writable none of it can be executed, and that includes the code V8 made of the JavaScript
- * that would have to write. So the code lies in ordinary memory here. A process with the hardened runtime may turn that
- * executable if it is signed with `com.apple.security.cs.allow-unsigned-executable-memory`, as nodejs.org's Node is
- * (its sources: tools/osx-entitlements.plist); elsewhere `protect` throws, or the call ends the process.
+ * macOS on arm64 has a rule of its own: examples/README.md, "Machine code".
  */
 import koffi from 'koffi'
 import { createMmapper, MmapAnnotation, MmapProtection } from 'mmapper'
 
 /** int sum(int n), n at least 1, by the C calling convention of Linux, macOS and FreeBSD. */
-const CODE: Readonly<Record<string, readonly number[]>> = {
-  x64: [
-    ...[0x31, 0xc0], //       xor  eax, eax
-    ...[0x01, 0xf8], // next: add  eax, edi
-    ...[0xff, 0xcf], //       dec  edi
-    ...[0x75, 0xfa], //       jnz  next
-    0xc3, //                  ret
-  ],
-  arm64: [
-    ...[0x01, 0x00, 0x80, 0x52], //       mov  w1, #0
-    ...[0x21, 0x00, 0x00, 0x0b], // next: add  w1, w1, w0
-    ...[0x00, 0x04, 0x00, 0x71], //       subs w0, w0, #1
-    ...[0xc1, 0xff, 0xff, 0x54], //       b.ne next
-    ...[0xe0, 0x03, 0x01, 0x2a], //       mov  w0, w1
-    ...[0xc0, 0x03, 0x5f, 0xd6], //       ret
-  ],
+const CODE: Readonly<Record<string, string>> = {
+  // xor eax, eax; next: add eax, edi; dec edi; jnz next; ret
+  x64: '31c0 01f8 ffcf 75fa c3',
+  // mov w1, #0; next: add w1, w1, w0; subs w0, w0, #1; b.ne next; mov w0, w1; ret
+  arm64: '01008052 2100000b 00040071 c1ffff54 e003012a c0035fd6',
 }
 
 /**
@@ -50,7 +33,8 @@ function syncInstructions(start: number, bytes: number): void {
   sync(start, bytes)
 }
 
-function run(code: readonly number[]): void {
+function run(hex: string): void {
+  const code = Buffer.from(hex.replaceAll(' ', ''), 'hex')
   const mmapper = createMmapper({ logGranularity: 16 })
   const pages = mmapper.granularity / 4096
   const start = mmapper.quarantineAddressRangeAnywhere(pages, { annotation: MmapAnnotation.misc('code') })
