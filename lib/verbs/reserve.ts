@@ -6,8 +6,9 @@
  * beside the last one: if the OS agrees, nothing is mapped too much. Reservations of a slab and more are aligned to
  * slabs if there is room: their states are then single words of the chunk map.
  *
- * **In the journal** the reservation is held as bytes, as soon as the OS has said where it is. Done is 1 once the chunk
- * map may show it: all of it is ours then.
+ * **In the journal** the reservation is held as bytes, as soon as the OS has said where it is. Done is RECORDED once the
+ * chunk map may show it, in the chunks that Start and Limit say: all of it is ours then. It is KEPT when that is not held
+ * any more because the OS does not release it.
  *
  * **Redo.** Nobody has learned the address: what is held is released. If the OS refuses that, it stays Quarantined;
  * what no chunk can stand for is a stray.
@@ -29,6 +30,10 @@ import { quarantineRefused, quarantineRuns, type Refused, record } from './quara
 const LOWEST = 2 ** 16
 /** No errno: the hint was not taken. */
 const ELSEWHERE = Number.NEGATIVE_INFINITY
+
+/** What Done says; see the head of this file. */
+const RECORDED = 1
+const KEPT = 2
 
 /** Fields of `SharedLayout.placement`. */
 const LAST_START = 0
@@ -164,11 +169,19 @@ function reserve(context: Context, bytes: number, align: number, attributes: num
     conclude(context, releaseAll(context) ?? { start })
     map.prepare(range, attributes)
   }
-  journal[Journal.Done] = 1
-  record(context, range, attributes)
+  recordHeld(context, range)
   placement[LAST_START] = start
   placement[TOP] = Math.max(placement[TOP]!, start + bytes)
   return conclude(context, { start })
+}
+
+/** Shows chunks of what is held in the chunk map, which has room for them. */
+function recordHeld(context: Context, range: ChunkRange): void {
+  const { journal } = context.layout
+  journal[Journal.Start] = range.start
+  journal[Journal.Limit] = range.limit
+  journal[Journal.Done] = RECORDED
+  record(context, range, journal[Journal.Attributes]!)
 }
 
 function conclude<T>(context: Context, result: T): T {
@@ -241,12 +254,12 @@ function keepHeld(context: Context): ByteRange {
   const held = heldOf(context)
   const range = heldChunks(context)
   // Recorded by half, perhaps, by who has died: the rest of it is ours as well, and there was room for all.
-  const isRecorded = journal[Journal.Done] === 1
+  const isRecorded = journal[Journal.Done] === RECORDED
   const isFree = range.start < range.limit && firstUsed(context, range) === range.limit
   const isKept = isRecorded || (isFree && map.hasRoom(range))
   if (isKept) {
-    journal[Journal.Done] = 1
-    record(context, range, journal[Journal.Attributes]!)
+    recordHeld(context, range)
+    journal[Journal.Done] = KEPT
   }
   const limit = held.start + held.bytes
   const kept = isKept ? geometry.byteRange(range) : { start: limit, bytes: 0 }
@@ -259,7 +272,7 @@ function keepHeld(context: Context): ByteRange {
 
 /** For a thread that died in `reserve`, or an exception; see the head of this file. */
 export function redoReserve(context: Context): void {
-  const { os, map, layout } = context
+  const { map, layout } = context
   const { journal } = layout
   const isPlain = journal[Journal.IsPlain] === 1
   if (Number.isNaN(journal[Journal.HeldBase]!)) {
@@ -269,17 +282,21 @@ export function redoReserve(context: Context): void {
   }
   if (journal[Journal.HeldBase]! < 0) return
   if (!isPlain) leakReleasing(context)
-  const { start, bytes } = heldOf(context)
-  if (bytes === 0) return
-  const errno = attempt(() => os.release(start, bytes))
-  if (errno < 0) {
-    keepHeld(context)
-    return
+  const { bytes } = heldOf(context)
+  if (bytes > 0) {
+    if (journal[Journal.Done] === KEPT) journal[Journal.Done] = RECORDED
+    const to = journal[Journal.HeldTo]!
+    const errno = attempt(() => releaseHead(context, to))
+    if (errno < 0) {
+      keepHeld(context)
+      return
+    }
+    journal[Journal.HeldFrom] = to
+    if (Number.isNaN(errno)) leak(context, bytes)
   }
-  const range = heldChunks(context)
-  journal[Journal.HeldFrom] = journal[Journal.HeldTo]!
-  if (Number.isNaN(errno)) leak(context, bytes)
-  if (journal[Journal.Done] === 1) map.forget(range)
+  if (journal[Journal.Done] === RECORDED) {
+    map.forget({ start: journal[Journal.Start]!, limit: journal[Journal.Limit]! })
+  }
 }
 
 /** Of what was being released by an injected call that threw, nobody knows. */

@@ -296,7 +296,8 @@ test('a reservation that the heir cannot release stays Quarantined in whole chun
 
 test('a reservation that was half recorded, and that the heir cannot release, is recorded whole', () => {
   const held = { HeldBase: at(0), HeldFrom: CHUNK, HeldTo: 4 * CHUNK, KeepFrom: CHUNK, KeepTo: 4 * CHUNK }
-  const intent = { ...held, Kind: Journal.Reserve, Start: 0, Limit: 1, Done: 1, Asked: 0, Attributes: 0 }
+  const SHOWN = { Start: FIRST + 1, Limit: FIRST + 4 }
+  const intent = { ...held, Kind: Journal.Reserve, ...SHOWN, Done: 1, Asked: 0, Attributes: 0 }
   for (const map of ['UUUU', 'UQUU', 'UQQU', 'UQQQ']) {
     const left = refusedAll({ map, os: 'nnnn' }, intent, mmapper => {
       assert.is(mapOf(mmapper, 4), 'UQQQ')

@@ -171,10 +171,20 @@ const RESERVING = table('quarantineAnywhere', RESERVE, [
   ['given up', { ...held(4, 4, 4, 4), ...INJECTED }, 'UUUU nnnn', 'UUUU nnnn'],
 ]).map(state => ({ ...state, intent: { ...state.intent, Done: 0, Asked: 0 } }))
 
-const RECORDED = table('quarantineAnywhere', RESERVE, [
+const KEPT = 2
+const SHOWN = { ...RESERVE, Start: FIRST + 1, Limit: FIRST + 3 }
+const RECORDED = table('quarantineAnywhere', SHOWN, [
   ['half recorded', { ...held(1, 3, 1, 3), ...PLAIN }, 'UQUU nnnn', 'UUUU n--n'],
   ['recorded', { ...held(1, 3, 1, 3), ...INJECTED }, 'UQQU nnnn', 'UUUU n--n'],
-]).map(state => ({ ...state, intent: { ...state.intent, Done: 1, Asked: 0 } }))
+  ['released by an earlier heir', { ...held(3, 3, 3, 3), ...PLAIN }, 'UQQU nnnn', 'UUUU nnnn'],
+  ['being released by an earlier heir, plain', { ...held(1, 3, 3, 3), ...PLAIN }, 'UQQU nnnn', 'UUUU n--n'],
+  ['being released by an earlier heir', { ...held(1, 3, 3, 3), ...INJECTED }, 'UQQU nnnn', 'UUUU nnnn', 2],
+  ['kept by an earlier heir', { ...held(3, 3, 1, 3), Done: KEPT, ...PLAIN }, 'UQQU nnnn', 'UQQU nnnn'],
+  ['kept by an earlier heir, held', { ...held(1, 3, 1, 3), Done: KEPT, ...PLAIN }, 'UQQU nnnn', 'UUUU n--n'],
+]).map(state => ({
+  ...state,
+  intent: { ...state.intent, Done: state.intent.Done === FIRST + KEPT ? KEPT : 1, Asked: 0 },
+}))
 
 export const STATES: readonly State[] = [
   ...MAPPING,
