@@ -294,6 +294,20 @@ test('a reservation that the heir cannot release stays Quarantined in whole chun
   assert.is(left, 'n,----,n')
 })
 
+test('of a reservation of which nobody knows where it is nothing is released', () => {
+  const { syscalls, names } = countingSyscalls()
+  for (const IsPlain of [0, 1]) {
+    const mmapper = new ChunkStateMmapper({ ...SMALL, syscalls })
+    const held = { HeldBase: Number.NaN, HeldFrom: 0, HeldTo: CHUNK, KeepFrom: 0, KeepTo: CHUNK }
+    const place = { Kind: Journal.Reserve, Start: 0, Limit: 1, Done: 0, Asked: 0 }
+    breakOff(mmapper.handle.memory, { LooseBytes: 0, ...place, ...held, IsPlain })
+    names()
+    assert.equal(mmapper.audit(), [])
+    assert.equal(names(), [])
+    mmapper[Symbol.dispose]()
+  }
+})
+
 test('a reservation that was half recorded, and that the heir cannot release, is recorded whole', () => {
   const held = { HeldBase: at(0), HeldFrom: CHUNK, HeldTo: 4 * CHUNK, KeepFrom: CHUNK, KeepTo: 4 * CHUNK }
   const SHOWN = { Start: FIRST + 1, Limit: FIRST + 4 }

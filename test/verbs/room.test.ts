@@ -68,6 +68,8 @@ const CASES: readonly (readonly [string, Act, Room, readonly (readonly [number, 
       [3, 4],
     ],
   ],
+  ['reserve at', mapper => mapper.reserve(CHUNK, { at: at(3) }), 'prepareStates', [[3, 4]]],
+  ['reserve at', mapper => mapper.reserve(CHUNK, { at: at(3), ...huge }), 'prepareAttributes', [[3, 4]]],
   ['protect', mapper => mapper.protect(at(1) + 4096, 2, 'Read'), 'prepareProtection', [[1, 2]]],
   ['advise', mapper => mapper.advise(at(1) + 4096, 2, 'DontDump'), 'prepareAdvice', [[1, 2]]],
 ]
