@@ -81,6 +81,11 @@ function statOf(fs: Fs, file: number | string): import('node:fs').BigIntStats {
   }
 }
 
+/** By Node alone: nothing has to be bound for it, so that repair can ask. */
+export const IDENTIFYING: Pick<FileCalls, 'identify'> = {
+  identify: file => identify(process.getBuiltinModule('node:fs'), file),
+}
+
 function bindFiles(): FileCalls {
   if (PLATFORM === undefined) throw unsupportedPlatform()
   const { ENOSYS } = PLATFORM
@@ -106,7 +111,7 @@ function bindFiles(): FileCalls {
     sync: bind('int fsync(int fd)'),
     rename: (from, to) => tried(() => fs.renameSync(from, to) as undefined),
     unlink: path => tried(() => fs.unlinkSync(path) as undefined),
-    identify: file => identify(fs, file),
+    ...IDENTIFYING,
   }
 }
 

@@ -10,6 +10,7 @@ import { createNameless } from './nameless_file.js'
 
 /** What the memory was before: `bytes` of a file from `offset` on, zeros behind them. */
 export interface Original {
+  /** -1 where the file cannot be had any more: then every page counts as different. */
   readonly fd: number
   readonly offset: number
   readonly bytes: number
@@ -41,6 +42,10 @@ class Comparison {
 
   /** Adds the pages that differ: 0 or `-errno`. */
   compare({ start, bytes, original }: ComparedRange, bytesInOsPage: number, found: JoinedPages): number {
+    if (original !== undefined && original.fd < 0) {
+      found.add(start, start + bytes)
+      return 0
+    }
     for (let position = 0; position < bytes; ) {
       const piece = Math.min(BYTES_IN_PIECE, bytes - position)
       const before = this.#readBefore(original ?? NOTHING, position, piece)

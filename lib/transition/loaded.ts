@@ -96,7 +96,7 @@ export function originalOf(context: Context, part: Part): Original | undefined {
 }
 
 /** Whether the descriptor of a file is still ours: the program may have closed it, and its number be a stranger's. */
-export function isOurs({ images }: Context, files: FileCalls, file: number): boolean {
+export function isOurs({ images }: Context, files: Pick<FileCalls, 'identify'>, file: number): boolean {
   return isFile(files.identify(images.fdOf(file)), images.keyOf(file))
 }
 

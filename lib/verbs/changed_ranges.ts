@@ -125,10 +125,13 @@ export function findChanges(
     const visit = (from: number, length: number): void => {
       ranges.push({ start: from, bytes: length })
     }
-    const found = scan.pages.visit(os.pageCalls, kind, part, visit, originalOf(context, part))
+    const isReadable = intact.get(part.file) === true
+    const original = originalOf(context, part)
+    const known = original === undefined || isReadable ? original : { ...original, fd: -1 }
+    const found = scan.pages.visit(os.pageCalls, kind, part, visit, known)
     if (found < 0) throw refused(context, { action, syscall: 'ioctl', errno: found, ...part })
     total += found
-    return { part, ranges, isReadable: intact.get(part.file) === true }
+    return { part, ranges, isReadable }
   })
   return { parts: changes, bytes: total }
 }

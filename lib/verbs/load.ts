@@ -18,14 +18,15 @@
  * What can be refused is in `load_staging.ts`, what replaces the old pages in `load_placing.ts`.
  *
  * **Redo.** Nothing moved: released and undone. Else what is not known to be moved is mapped in place, for the pages are
- * our own, and published. Where that is refused, or the buffer of a heap is not held here, protections are not known.
+ * our own, and published. Where that is refused, the program has closed the file's descriptor, or the buffer of a heap is
+ * not held here, protections are not known.
  */
 import { MmapperError } from '../base/errors.js'
 import { type MmapProtection, protectionCode } from '../base/policy.js'
 import { ANY, NO_ACCESS, READ_WRITE } from '../base/protections.js'
 import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js'
 import { FOREIGN, MAPPED, QUARANTINED, STATE_MASK, stateName } from '../chunks/entry.js'
-import { type FileCalls, fileCalls, readFully } from '../os/file_calls.js'
+import { type FileCalls, fileCalls, IDENTIFYING, readFully } from '../os/file_calls.js'
 import { PLATFORM } from '../os/libc.js'
 import { visitData } from '../os/sparse_file.js'
 import { NO_FILE } from '../shared_state/image_table.js'
@@ -235,10 +236,13 @@ function settleHeld(context: Context): void {
   if (isHeld) leak(context, releasing)
 }
 
-/** Maps both parts in place; false if the OS refused one. */
+/** Maps both parts in place; false if the OS refused one, or the program has closed our descriptor. */
 function placeAll(context: Context): boolean {
   const { fileBytes, bytes } = loadOf(context)
-  const isFilePlaced = fileBytes === 0 || attempt(() => placeDirectly(context, 0, fileBytes)) === 0
+  const file = context.layout.journal[Journal.File]!
+  const isFilePlaced =
+    fileBytes === 0 ||
+    (isOurs(context, IDENTIFYING, file) && attempt(() => placeDirectly(context, 0, fileBytes)) === 0)
   const areZerosPlaced = fileBytes === bytes || attempt(() => placeDirectly(context, fileBytes, bytes)) === 0
   return isFilePlaced && areZerosPlaced
 }

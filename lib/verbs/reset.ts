@@ -15,7 +15,9 @@
 import { type MmapProtection, protectionCode } from '../base/policy.js'
 import { ANY, NO_ACCESS, READ_WRITE, READ_WRITE_EXEC } from '../base/protections.js'
 import { BYTES_IN_PAGE, type ByteRange } from '../base/range.js'
-import { readFully } from '../os/file_calls.js'
+import type { Diagnosis } from '../os/diagnosis.js'
+import { IDENTIFYING, readFully } from '../os/file_calls.js'
+import { PLATFORM } from '../os/libc.js'
 import { NO_FILE } from '../shared_state/image_table.js'
 import * as Journal from '../shared_state/journal.js'
 import * as Word from '../shared_state/word.js'
@@ -23,7 +25,7 @@ import { adoptFromOs } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
-import { filePartOf, type PageLimits, type Part, partsOf } from '../transition/loaded.js'
+import { filePartOf, isOurs, type PageLimits, type Part, partsOf } from '../transition/loaded.js'
 import { spanning } from '../transition/page_runs.js'
 import { type PageScan, pageScanOf } from '../transition/page_scan.js'
 import { type Pages, pagesOf } from '../transition/pages.js'
@@ -51,6 +53,14 @@ const WRITABLE: readonly number[] = [READ_WRITE, READ_WRITE_EXEC]
 interface Refusal {
   readonly syscall: string
   readonly errno: number
+  readonly diagnosis?: Diagnosis
+}
+
+const LOST: Diagnosis = {
+  reason: 'unknown',
+  advice:
+    'The descriptor of the file that this memory was loaded from has been closed by the program. Close only what you ' +
+    'opened, and load the image again',
 }
 
 /** Resets whole OS pages of own chunks. */
@@ -197,6 +207,9 @@ class Reset {
   /** As `drop`, where there is no such advice, or it is refused. */
   #mapAnew(part: Part, { start, bytes }: ByteRange): Refusal | undefined {
     const { map, os } = this.#context
+    if (part.file !== NO_FILE && !isOurs(this.#context, IDENTIFYING, part.file)) {
+      return { syscall: 'mmap', errno: -PLATFORM!.EBADF, diagnosis: LOST }
+    }
     const limitPage = (start + bytes) / BYTES_IN_PAGE
     for (let page = start / BYTES_IN_PAGE; page < limitPage; ) {
       const limit = part.prot === undefined ? map.protectionLimit(page, limitPage) : limitPage

@@ -1,11 +1,14 @@
 /** `load`: what memory holds afterwards, and what is left of it when something else happens to the memory. */
-import { closeSync, openSync, readdirSync, readlinkSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, MemoryImage } from '../../lib/index.js'
 import { fileOf } from '../../lib/managed/memory_image.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { load } from '../../lib/verbs/load.js'
+import { attachEnding, breakOff } from '../support/ending.js'
 import { contentOf, firstDifference, loadImage, PAGE, pattern, poke, resetRange } from '../support/images.js'
 import { CHUNK, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { checkAccounting, checkAgainstOs } from '../support/recount.js'
@@ -314,5 +317,32 @@ for (const forever of [false, true]) {
     )
   })
 }
+
+test('who finishes a load maps no file that got the descriptor’s number meanwhile', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'mmapper-'))
+  writeFileSync(join(folder, 'other'), new Uint8Array(2 * CHUNK).fill(99))
+  try {
+    let isBrokenOff = true
+    for (let stores = 0; isBrokenOff; stores++) {
+      withMapper(mmapper => {
+        mmapper.ensureMapped(at(0), 2 * PAGES)
+        using image = MemoryImage.of(pattern(CHUNK, 1))
+        const budget = { left: Number.POSITIVE_INFINITY }
+        using mortal = attachEnding(mmapper, budget)
+        isBrokenOff = breakOff(mortal, budget, stores, () => loadImage(mortal, at(0), 2 * CHUNK, image))
+        const fd = contextOf(mmapper).images.fdOf(0)
+        const others: number[] = []
+        if (fd >= 0) closeSync(fd)
+        while (fd >= 0 && others.at(-1) !== fd) others.push(openSync(join(folder, 'other'), 'r'))
+        mmapper.stats()
+        for (const chunk of [0, 1]) assert.is.not(contentOf(mmapper, at(chunk), 1)[0], 99, `${stores}`)
+        mmapper.decommit(at(0), 2 * PAGES)
+        for (const other of others) closeSync(other)
+      })
+    }
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
 
 test.run()

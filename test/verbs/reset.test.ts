@@ -18,7 +18,7 @@ import {
   poke,
   resetRange,
 } from '../support/images.js'
-import { CHUNK, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { CHUNK, ERRNO, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { checkAgainstOs } from '../support/recount.js'
 import { osPermissions } from '../support/support.js'
 
@@ -232,6 +232,73 @@ test('the descriptor of an image that the program closes is not missed', () =>
     closeSync(stranger)
     mmapper.ensureMapped(at(1), 2 * PAGES)
   }))
+
+test('where nothing can be dropped, a descriptor that is another file’s by now is not mapped', () => {
+  const { syscalls, fault, reset } = faultySyscalls()
+  const folder = mkdtempSync(join(tmpdir(), 'mmapper-'))
+  try {
+    withMapper(
+      mmapper => {
+        const { image, expected } = setUp(mmapper)
+        image.dispose()
+        poke(mmapper, at(1), 253)
+        writeFileSync(join(folder, 'other'), pattern(2 * CHUNK, 99))
+        const { images } = contextOf(mmapper)
+        const fd = images.fdOf(0)
+        closeSync(fd)
+        const others: number[] = []
+        while (others.at(-1) !== fd) others.push(openSync(join(folder, 'other'), 'r'))
+        reset()
+        Object.assign(fault, { at: 1, forever: true })
+        fault.instead = (name, _args, real) => (name === 'madvise' ? ERRNO.EINVAL : real())
+        const error = thrownBy(() => resetRange(mmapper, at(1), CHUNK, DROPPED))
+        reset()
+        assert.is(error.code, 'EBADF')
+        assert.is(error.partial, undefined)
+        expected[CHUNK] = 253
+        holds(mmapper, at(0), expected)
+        mmapper.decommit(at(1), 2 * PAGES)
+        for (const other of others) closeSync(other)
+      },
+      { syscalls },
+    )
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
+
+test('where page tables cannot be read, nothing is compared with a file that is another’s by now', () => {
+  const { syscalls, fault, reset } = faultySyscalls()
+  const folder = mkdtempSync(join(tmpdir(), 'mmapper-'))
+  try {
+    withMapper(
+      mmapper => {
+        const { image, expected } = setUp(mmapper)
+        image.dispose()
+        poke(mmapper, at(1), 253)
+        writeFileSync(join(folder, 'other'), contentOf(mmapper, at(1), 2 * CHUNK))
+        const others: number[] = []
+        const fd = contextOf(mmapper).images.fdOf(0)
+        closeSync(fd)
+        while (others.at(-1) !== fd) others.push(openSync(join(folder, 'other'), 'r'))
+        reset()
+        Object.assign(fault, { at: 1, forever: true })
+        fault.instead = (name, args, real) => {
+          const isPageTable = name === 'ioctl' || (name === 'pread' && (args[3] as number) > 2 ** 32)
+          return isPageTable ? ERRNO.EPERM : real()
+        }
+        assert.equal(changedPages(mmapper, at(1), CHUNK), [`0–${PAGES - 1}`])
+        resetRange(mmapper, at(1), CHUNK)
+        reset()
+        holds(mmapper, at(0), expected)
+        for (const other of others.slice(0, -1)) closeSync(other)
+      },
+      { syscalls },
+    )
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
 
 test('a file that was truncated is an error, and another image can be loaded over it', () => {
   const folder = mkdtempSync(join(tmpdir(), 'mmapper-'))
