@@ -186,6 +186,14 @@ export function longestBuffer(): number {
   return process.getBuiltinModule('node:buffer').constants.MAX_LENGTH
 }
 
+/** @internal Copies bytes to an address from another, both accessible: else the process dies. */
+export type MemoryCopy = (to: number, from: number, bytes: number) => void
+
+/** @internal To be called once a thread, and not while a lock is held. */
+export function bindMemoryCopy(): MemoryCopy {
+  return libc!.func('void memcpy(uintptr_t to, uintptr_t from, size_t bytes)') as MemoryCopy
+}
+
 /** @internal An ArrayBuffer over memory. `address` is mapped and not 0, `bytes` is what the runtime allows: else it dies. */
 export function viewMemory(address: number, bytes: number): ArrayBuffer {
   return koffi.view(address, bytes) as ArrayBuffer

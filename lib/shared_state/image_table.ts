@@ -16,6 +16,8 @@
  * OS allows fewer of these than there are entries. Should they run out all the same, the upper part is forgotten.
  * All under the lock.
  */
+import type { ByteRange } from '../base/range.js'
+import { KeptPages } from './kept_pages.js'
 import type { SharedLayout } from './layout.js'
 import { MOST_IMAGE_FILES, MOST_IMAGE_RANGES } from './sizes.js'
 import * as Word from './word.js'
@@ -54,6 +56,10 @@ export class ImageTable {
   readonly #descriptors: Int32Array
   /** Device, inode, and where the last image of the file ends, by file. */
   readonly #keys: Float64Array
+  /** Start and bytes of a file's mapping, by file. Start 0 where there is none, below where it is being released. */
+  readonly #mappings: Float64Array
+  /** Pages that resets have copied back, loaded ones and others. */
+  readonly kept: KeptPages
 
   constructor(layout: SharedLayout) {
     this.#words = layout.words
@@ -64,14 +70,17 @@ export class ImageTable {
     this.#prots = layout.imageProts
     this.#descriptors = layout.fileDescriptors
     this.#keys = layout.fileKeys
+    this.#mappings = layout.fileMappings
+    this.kept = new KeptPages(layout)
   }
 
   get #limit(): number {
     return this.#words[Word.ImageLimit]!
   }
 
+  /** Nothing is recorded of any page. */
   get isEmpty(): boolean {
-    return this.#words[Word.ImageLimit] === 0
+    return this.#limit === 0 && this.kept.isEmpty
   }
 
   overlaps(start: number, limit: number): boolean {
@@ -142,6 +151,7 @@ export class ImageTable {
 
   /** Nothing is recorded of the pages from `start` to `limit` any more. */
   remove(start: number, limit: number): void {
+    this.kept.replace(start, limit, [])
     for (let entry = this.#limit - 1; entry >= 0; entry--) {
       const from = this.#starts[entry]!
       const to = this.#limits[entry]!
@@ -151,7 +161,7 @@ export class ImageTable {
       else if (to > limit) this.#starts[entry] = limit
       else this.#limits[entry] = 0
     }
-    while (!this.isEmpty && this.#limits[this.#limit - 1] === 0) this.#words[Word.ImageLimit]!--
+    while (this.#limit > 0 && this.#limits[this.#limit - 1] === 0) this.#words[Word.ImageLimit]!--
   }
 
   /** The part of an entry from `start` on, once more. */
@@ -190,7 +200,7 @@ export class ImageTable {
   /** A place for another file, or -1; nothing is there until `open` has succeeded. */
   placeFor({ device, inode }: FileKey): number {
     let file = 0
-    while (file < this.fileLimit && this.#descriptors[file] !== 0) file++
+    while (file < this.fileLimit && this.#isTaken(file)) file++
     if (file >= MOST_IMAGE_FILES) return -1
     this.#keys[3 * file] = device
     this.#keys[3 * file + 1] = inode
@@ -210,10 +220,12 @@ export class ImageTable {
   takeOut(file: number): number {
     const fd = this.fdOf(file)
     this.#descriptors[file] = 0
-    while (this.fileLimit > 0 && this.#descriptors[this.fileLimit - 1] === 0) {
-      this.#words[Word.ImageFileLimit]!--
-    }
+    while (this.fileLimit > 0 && !this.#isTaken(this.fileLimit - 1)) this.#words[Word.ImageFileLimit]!--
     return fd
+  }
+
+  #isTaken(file: number): boolean {
+    return this.#descriptors[file] !== 0 || this.#mappings[2 * file] !== 0
   }
 
   /** -1 where there is none. */
@@ -235,7 +247,33 @@ export class ImageTable {
     this.#keys[3 * file + 2] = Math.max(end, this.endOf(file))
   }
 
-  /** Open files of which no page is loaded. */
+  /** Where the file is mapped, to be copied from; 0 bytes where it is not. */
+  mappingOf(file: number): ByteRange {
+    const start = this.#mappings[2 * file]!
+    return { start, bytes: start > 0 ? this.#mappings[2 * file + 1]! : 0 }
+  }
+
+  /** Stores the mapping that `map` makes, of a file that has none; its result. */
+  map(file: number, bytes: number, map: () => number): number {
+    this.#mappings[2 * file + 1] = bytes
+    const start = map()
+    if (start > 0) this.#mappings[2 * file] = start
+    return start
+  }
+
+  /**
+   * Has the mapping released, if there is one; it is not recorded any more, whatever becomes of that. Who dies in the
+   * middle leaves it to the next who looks for unused files: what is not stored did not happen.
+   */
+  unmap(file: number, release: (start: number, bytes: number) => void): void {
+    const start = Math.abs(this.#mappings[2 * file]!)
+    if (start === 0) return
+    this.#mappings[2 * file] = -start
+    release(start, this.#mappings[2 * file + 1]!)
+    this.#mappings[2 * file] = 0
+  }
+
+  /** Taken files of which no page is loaded. */
   unused(): number[] {
     const used = new Set<number>()
     for (let entry = 0; entry < this.#limit; entry++) {
@@ -243,7 +281,7 @@ export class ImageTable {
     }
     const unused: number[] = []
     for (let file = 0; file < this.fileLimit; file++) {
-      if (this.#descriptors[file] !== 0 && !used.has(file)) unused.push(file)
+      if (this.#isTaken(file) && !used.has(file)) unused.push(file)
     }
     return unused
   }

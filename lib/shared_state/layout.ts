@@ -14,7 +14,8 @@
  *   heaps       engine-owned ranges and which threads hold their buffer
  *   adopted     the same of WebAssembly memories
  *   views       live ArrayBuffers over the memory, of all threads
- *   images      what was loaded from which file, and descriptors of these
+ *   images      what was loaded from which file, descriptors of these, and where they are mapped to be copied from
+ *   kept        pages that resets have copied back
  *   annotations names, 80 bytes each, in chains by hash
  *   level 1     a word per slab, for states and for attributes
  *   attributes  cells of slabs whose chunks have different attributes, 32 KiB units, returned
@@ -50,6 +51,7 @@ import {
   MOST_HEAPS,
   MOST_IMAGE_FILES,
   MOST_IMAGE_RANGES,
+  MOST_KEPT_RANGES,
   MOST_STRAYS,
   MOST_TABLES,
   MOST_THREADS,
@@ -153,7 +155,8 @@ function placesOf(shape: Shape) {
     viewThreads: place(4 * MOST_VIEWS),
     viewRanges: place(16 * MOST_VIEWS),
     images: place(32 * MOST_IMAGE_RANGES),
-    imageFiles: place(28 * MOST_IMAGE_FILES),
+    imageFiles: place(44 * MOST_IMAGE_FILES),
+    kept: place(16 * MOST_KEPT_RANGES),
     generations: place(4 * MOST_ANNOTATIONS),
     names: place(BYTES_IN_NAME * MOST_ANNOTATIONS),
     annotationChains: place(4 * 2 ** LOG_CHAINS),
@@ -204,6 +207,11 @@ export class SharedLayout {
   readonly imageProts: Int32Array
   readonly fileDescriptors: Int32Array
   readonly fileKeys: Float64Array
+  /** Start and bytes by file. */
+  readonly fileMappings: Float64Array
+  /** Start and limit page by range that was copied back. */
+  readonly keptStarts: Float64Array
+  readonly keptLimits: Float64Array
   /** Chunks by category and annotation. */
   readonly annotationTotals: Float64Array
   readonly annotationGenerations: Int32Array
@@ -271,7 +279,10 @@ export class SharedLayout {
     this.imageFiles = new Int32Array(memory, at.images + 24 * MOST_IMAGE_RANGES, MOST_IMAGE_RANGES)
     this.imageProts = new Int32Array(memory, at.images + 28 * MOST_IMAGE_RANGES, MOST_IMAGE_RANGES)
     this.fileKeys = new Float64Array(memory, at.imageFiles, 3 * MOST_IMAGE_FILES)
-    this.fileDescriptors = new Int32Array(memory, at.imageFiles + 24 * MOST_IMAGE_FILES, MOST_IMAGE_FILES)
+    this.fileMappings = new Float64Array(memory, at.imageFiles + 24 * MOST_IMAGE_FILES, 2 * MOST_IMAGE_FILES)
+    this.fileDescriptors = new Int32Array(memory, at.imageFiles + 40 * MOST_IMAGE_FILES, MOST_IMAGE_FILES)
+    this.keptStarts = new Float64Array(memory, at.kept, MOST_KEPT_RANGES)
+    this.keptLimits = new Float64Array(memory, at.kept + 8 * MOST_KEPT_RANGES, MOST_KEPT_RANGES)
     this.annotationTotals = new Float64Array(memory, at.totals, 3 * MOST_ANNOTATIONS)
     this.annotationGenerations = new Int32Array(memory, at.generations, MOST_ANNOTATIONS)
     this.annotationNames = new Uint8Array(memory, at.names, BYTES_IN_NAME * MOST_ANNOTATIONS)

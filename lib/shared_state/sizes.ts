@@ -21,6 +21,7 @@ export const MOST_VIEWS = 32768
 /** More than the OS allows mappings, unless it is told to allow more. */
 export const MOST_IMAGE_RANGES = 2 ** 17
 export const MOST_IMAGE_FILES = 1024
+export const MOST_KEPT_RANGES = 2 ** 14
 export const MOST_ANNOTATIONS = 2 ** 14
 /** Chains by hash, of page tables and of annotations: as many as there can be of either. */
 export const LOG_CHAINS = 14

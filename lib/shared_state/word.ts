@@ -41,5 +41,5 @@ export const NextAttributeUnit = 49
 export const ImageLimit = 50
 export const ImageFileLimit = 51
 export const AdoptedLimit = 52
-/** 1 once a reset has copied a page back: pages that are private may hold what was loaded. */
-export const KeptPages = 53
+/** Of what resets have copied back (`kept_pages.ts`): how many ranges, or -1 for every page. */
+export const KeptLimit = 53

@@ -12,6 +12,7 @@ import type { FilePart, Owner } from '../os/os_memory.js'
 import type { Original } from '../os/page_compare.js'
 import { type FileKey, type LoadedRange, NO_FILE } from '../shared_state/image_table.js'
 import type { Context } from './context.js'
+import { unmapWhole } from './file_mappings.js'
 import { refused } from './refusal.js'
 
 /** Pages of own Mapped memory that were loaded alike, or not at all. */
@@ -154,13 +155,15 @@ export function prepareToClose({ images }: Context): void {
 }
 
 /** Closes the files of which no page is loaded. */
-export function closeUnused({ images }: Context): void {
+export function closeUnused(context: Context): void {
+  const { images } = context
   const files = images.fileLimit > 0 ? boundFileCalls() : undefined
   if (files === undefined) return
   for (const file of images.unused()) {
+    unmapWhole(context, file)
     const key = images.keyOf(file)
     const fd = images.takeOut(file)
-    if (isFile(files.identify(fd), key)) files.closeRaw(fd)
+    if (fd >= 0 && isFile(files.identify(fd), key)) files.closeRaw(fd)
   }
 }
 

@@ -15,6 +15,9 @@ const TABLES = [
   'imageFiles',
   'fileKeys',
   'fileDescriptors',
+  'fileMappings',
+  'keptStarts',
+  'keptLimits',
 ] as const
 export const BROKEN_OFF = new Error('broken off')
 

@@ -33,10 +33,17 @@ interface HeapAndImage {
   readonly image: MemoryImage
 }
 
+/** Mappings of images, as the OS shows them: what is loaded, and read-only ones to copy from. */
+export function imageMappings(kind: 'loaded' | 'original'): string[] {
+  const lines = readFileSync('/proc/self/maps', 'latin1').split('\n')
+  return lines.filter(
+    line => line.includes('/memfd:mmapper') && line.includes(' r--p ') === (kind === 'original'),
+  )
+}
+
 /** What is loaded lies in the window, or nowhere. */
 export function checkNoLooseImages(start: number): void {
-  const lines = readFileSync('/proc/self/maps', 'latin1').split('\n')
-  for (const line of lines.filter(line => line.includes('/memfd:mmapper'))) {
+  for (const line of imageMappings('loaded')) {
     const at = Number.parseInt(line, 16)
     assert.ok(at >= start && at < start + WINDOW * CHUNK, line)
   }
@@ -55,6 +62,8 @@ function changed(content: Uint8Array, pages: readonly number[], value: number): 
 
 /** One chunk of an image, one of zeros, one that was never loaded; pages of all are written, some inaccessible. */
 const WRITTEN = [0, PAGES, PAGES + 1, 2 * PAGES]
+/** More ranges of a part than are read one by one. */
+const MANY = [2, 4, 6, 8, 10, PAGES + 4, PAGES + 6, PAGES + 8, PAGES + 10]
 
 function prepareReset(mmapper: ChunkStateMmapper, start: number): void {
   loadImage(mmapper, start, 2 * CHUNK, MemoryImage.of(pattern(CHUNK, 1)))
@@ -64,14 +73,14 @@ function prepareReset(mmapper: ChunkStateMmapper, start: number): void {
 }
 
 /** Every page that was written holds what was written, or what was loaded. */
-function checkReset(mmapper: ChunkStateMmapper, start: number): void {
+function checkReset(mmapper: ChunkStateMmapper, start: number, written = WRITTEN): void {
   const loaded = new Uint8Array(3 * CHUNK)
   loaded.set(pattern(CHUNK, 1))
   const isReset = changedPages(mmapper, start, 3 * CHUNK).length === 0
   mmapper.protect(start, 3 * PAGES, MmapProtection.ReadWrite)
   const content = contentOf(mmapper, start, 3 * CHUNK)
   const expected = loaded.slice()
-  for (const page of isReset ? [] : WRITTEN) {
+  for (const page of isReset ? [] : written) {
     const byte = content[page * PAGE]!
     if (byte === 255) expected[page * PAGE] = byte
   }
@@ -138,6 +147,23 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
     prepare: prepareReset,
     run: (mmapper, start) => resetRange(mmapper, start, 4 * CHUNK, { elsewhere: MmapProtection.ReadWrite }),
     check: checkReset,
+  },
+  'reset by copying many pages back, twice': {
+    memory: 'reserved',
+    prepare: (mmapper, start) => {
+      prepareReset(mmapper, start)
+      for (const page of MANY) poke(mmapper, start + page * PAGE, 255)
+    },
+    run: (mmapper, start) => {
+      resetRange(mmapper, start, 4 * CHUNK, { elsewhere: MmapProtection.ReadWrite })
+      poke(mmapper, start, 255)
+      resetRange(mmapper, start, 4 * CHUNK, { elsewhere: MmapProtection.ReadWrite })
+      mmapper.decommit(start, PAGES)
+    },
+    check: (mmapper, start) => {
+      if (mmapper.stateAt(start) === 'Mapped') checkReset(mmapper, start, [...WRITTEN, ...MANY])
+      else holds(mmapper, start + CHUNK, new Uint8Array(2 * CHUNK))
+    },
   },
   'reset by dropping': {
     memory: 'reserved',

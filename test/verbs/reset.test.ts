@@ -18,7 +18,15 @@ import {
   poke,
   resetRange,
 } from '../support/images.js'
-import { CHUNK, ERRNO, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  CHUNK,
+  countingSyscalls,
+  ERRNO,
+  faultySyscalls,
+  PAGES,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { checkAgainstOs } from '../support/recount.js'
 import { osPermissions } from '../support/support.js'
 
@@ -158,6 +166,45 @@ test('zeros that were copied back, and pages behind the end of an image, have no
     assert.equal(changedPages(mmapper, at(0), 4 * CHUNK), ['3', `${2 * PAGES}`])
     image.dispose()
   }))
+
+test('only what was copied back is compared, until it is loaded, dropped or decommitted', () => {
+  const { syscalls, calls } = countingSyscalls()
+  withMapper(
+    mmapper => {
+      const { image } = setUp(mmapper)
+      /** Pages that are read to be compared. */
+      const compared = (): number[] => {
+        calls.length = 0
+        changedPages(mmapper, at(0), 3 * CHUNK)
+        const reads = calls.filter(({ name }) => name === 'pwrite')
+        return reads.map(({ args }) => ((args[1] as number) - at(0)) / PAGE)
+      }
+      const change = (): void => {
+        for (const page of CHANGED) poke(mmapper, at(0) + page * PAGE + 7, 253)
+      }
+      change()
+      assert.equal(compared(), [])
+      resetRange(mmapper, at(1) + PAGE, CHUNK + 5 * PAGE, KEPT)
+      change()
+      poke(mmapper, at(1) + 2 * PAGE, 253)
+      assert.equal(compared(), [PAGES + 1, 2 * PAGES + 5])
+      loadImage(mmapper, at(2) + 5 * PAGE, PAGE, image)
+      change()
+      assert.equal(compared(), [PAGES + 1])
+      resetRange(mmapper, at(0), 3 * CHUNK, DROPPED)
+      change()
+      assert.equal(compared(), [])
+      resetRange(mmapper, at(0), 3 * CHUNK, KEPT)
+      mmapper.unmap(at(0), PAGES)
+      mmapper.decommit(at(1), PAGES)
+      mmapper.ensureMapped(at(0), 2 * PAGES)
+      change()
+      assert.equal(compared(), [2 * PAGES + 5])
+      image.dispose()
+    },
+    { syscalls },
+  )
+})
 
 test('pages that cannot be compared count as changed', () => {
   const { syscalls, fault, reset } = faultySyscalls()
