@@ -10,7 +10,7 @@ import * as assert from 'uvu/assert'
 
 const root = resolve(import.meta.dirname, '../..')
 const require = createRequire(import.meta.url)
-const MOST_BYTES = 90_000
+const MOST_BYTES = 95_000
 
 /** Uses what there is to use; ends with what it prints. */
 const USE = `
@@ -74,7 +74,7 @@ test('the package is small and has only what it needs', () => {
   )
   const files = run('tar', ['-tzf', tarball]).trim().split('\n')
   assert.equal(
-    files.filter(file => !/^package\/(dist\/.*\.(js|d\.ts)|[A-Z]+(\.md)?|package\.json)$/.test(file)),
+    files.filter(file => !/^package\/(dist\/.*\.(c?js|d\.ts)|[A-Z]+(\.md)?|package\.json)$/.test(file)),
     [],
   )
   for (const file of ['README.md', 'LICENSE', 'dist/index.d.ts', 'dist/cli.js']) {
@@ -157,20 +157,86 @@ test('it works inside a worker, attached to the same memory', () => {
   assert.is(node('main.mjs'), 'Quarantined\n')
 })
 
-test('it works in a bundle with koffi external', async () => {
-  write('entry.mjs', `import { createMmapper, MmapAnnotation } from 'mmapper'\n${USE}`)
-  await build({
-    absWorkingDir: project,
-    entryPoints: ['entry.mjs'],
-    outfile: 'bundle.mjs',
-    bundle: true,
-    platform: 'node',
-    format: 'esm',
-    external: ['koffi'],
-    logLevel: 'silent',
-  })
-  assert.is(node('bundle.mjs'), USED)
+/** Uses both parts of the library, and of either what the other one made. */
+const USE_ALL = `${USE}
+const another = createMmapper()
+const heap = another.reserveSharedHeap(2 ** 25)
+heap.commit(0, 4096)
+heap.load(MemoryImage.of(new Uint8Array(4096).fill(7)))
+let refused
+try { heap.discard(1, 4096) } catch (error) { refused = error }
+console.log(heap instanceof SharedHeap, heap.constructor === SharedHeap, heap.view(Uint8Array)[9], refused instanceof RangeError)
+heap[Symbol.dispose]()
+console.log(renderHeapMap(another).startsWith('<svg'), another.audit().length)
+another[Symbol.dispose]()
+`
+const NAMES = 'createMmapper, MemoryImage, MmapAnnotation, renderHeapMap, SharedHeap'
+const USED_ALL = `${USED}true true 7 true\ntrue 0\n`
+
+test('all of it works, what is loaded late too', () => {
+  write('use_all.mjs', `import { ${NAMES} } from 'mmapper'\n${USE_ALL}`)
+  assert.is(node('use_all.mjs'), USED_ALL)
 })
+
+test('what no first mapping needs is not loaded for one', () => {
+  write(
+    'first.mjs',
+    `import { createMmapper } from 'mmapper'
+    const isLoaded = () => Object.getOwnPropertySymbols(globalThis).some(symbol => String(symbol).includes('mmapper'))
+    const mmapper = createMmapper()
+    const start = mmapper.quarantineAddressRangeAnywhere(2 ** 20)
+    mmapper.ensureMapped(start, 1024)
+    mmapper.decommit(start, 1024)
+    const before = isLoaded()
+    console.log(before, mmapper.stats().quarantinedBytes, isLoaded())
+    mmapper[Symbol.dispose]()`,
+  )
+  assert.is(node('first.mjs'), 'false 4294967296 true\n')
+})
+
+test('a mapper is mapped, decommitted, unmapped and disposed when no file can be opened', () => {
+  write(
+    'no_files.mjs',
+    `import { openSync } from 'node:fs'
+    import { createMmapper } from 'mmapper'
+    const mmapper = createMmapper()
+    const start = mmapper.quarantineAddressRangeAnywhere(4096)
+    mmapper.ensureMapped(start, 1024)
+    try { for (;;) openSync('/dev/null') } catch {}
+    mmapper.ensureMapped(start, 2048)
+    mmapper.decommit(start, 1024)
+    mmapper.unmap(start, 1024)
+    mmapper[Symbol.dispose]()
+    process.stdout.write('done')`,
+  )
+  assert.is(run('sh', ['-c', 'ulimit -n 64 && exec "$0" "$1"', process.execPath, 'no_files.mjs']), 'done')
+})
+
+test('whoever may have to finish the call of another thread has loaded what that needs', () => {
+  write(
+    'shared.mjs',
+    `import { ChunkStateMmapper } from 'mmapper'
+    const isLoaded = () => Object.getOwnPropertySymbols(globalThis).some(symbol => String(symbol).includes('mmapper'))
+    const mmapper = new ChunkStateMmapper()
+    const before = isLoaded()
+    mmapper.handle
+    console.log(before, isLoaded())`,
+  )
+  assert.is(node('shared.mjs'), 'false true\n')
+})
+
+for (const format of ['esm', 'cjs'] as const) {
+  test(`it works in a bundle with koffi external, to ${format}`, async () => {
+    write('entry.mjs', `import { ${NAMES} } from 'mmapper'\n${USE_ALL}`)
+    const outfile = format === 'esm' ? 'bundle.mjs' : 'bundle.cjs'
+    await build({
+      ...{ absWorkingDir: project, entryPoints: ['entry.mjs'], outfile, format },
+      ...{ bundle: true, platform: 'node', external: ['koffi'], logLevel: 'silent' },
+    })
+    assert.not.match(readFileSync(join(project, outfile), 'utf8'), /from ?['"]mmapper/)
+    assert.is(node(outfile), USED_ALL)
+  })
+}
 
 const TYPED = `
 import { createMmapper, MmapError, MmapProtection, type Mmapper, type Run, type SharedHeap, SYSCALL_CHANNEL } from 'mmapper'

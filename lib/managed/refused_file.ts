@@ -3,7 +3,7 @@
  * open meanwhile: closed by whoever fails.
  */
 import { MmapError } from '../base/errors.js'
-import { errnoName } from '../os/diagnosis.js'
+import { errnoName } from '../os/errno.js'
 import { closeFile, type FileCalls, type FileIdentity, type OwnedFile } from '../os/file_calls.js'
 
 const ADVICE: Readonly<Record<string, string>> = {

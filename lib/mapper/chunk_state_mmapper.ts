@@ -6,6 +6,7 @@
 import { disposedError } from '../base/errors.js'
 import type { Geometry } from '../base/geometry.js'
 import { type MmapperHandle, readHandle } from '../base/handle.js'
+import { loadLater } from '../base/later.js'
 import {
   type AdoptOptions,
   type AlignedMapOptions,
@@ -118,12 +119,16 @@ export class ChunkStateMmapper implements Mmapper {
    */
   static attach(handle: MmapperHandle, options: Pick<MmapperOptions, 'syscalls'> = {}): ChunkStateMmapper {
     const syscalls = checkAttachOptions(options)
+    loadLater()
     const { memory } = readHandle<MmapperHandle>('mmapper', handle, ['memory'])
     return attachTo({ layout: SharedLayout.open(memory, handle), syscalls })
   }
 
   get handle(): MmapperHandle {
-    const handle: MmapperHandle = { kind: 'mmapper', memory: this.#live().layout.buffer }
+    const context = this.#live()
+    // Whoever gets the handle may die in any call, and this thread then finishes it.
+    loadLater()
+    const handle: MmapperHandle = { kind: 'mmapper', memory: context.layout.buffer }
     return Object.defineProperty(handle, INSPECT, {
       value: () => '[handle of ChunkStateMmapper]',
       configurable: true,

@@ -6,6 +6,7 @@
 import type { MmapErrorReason } from '../base/errors.js'
 import { formatBytes } from '../base/range.js'
 import { diagnoseAddresses } from './address_space.js'
+import { errnoName } from './errno.js'
 import { readText } from './files.js'
 import { visitMaps } from './maps.js'
 import type { PlatformConstants } from './platform/constants.js'
@@ -18,15 +19,6 @@ export interface Diagnosis {
 
 /** Threads and the engine map memory too: this close to the limit counts as reached. */
 const MAP_COUNT_SLACK = 64
-
-/** The name of an errno: `ENOMEM`. */
-export function errnoName(errno: number): string {
-  try {
-    return process.getBuiltinModule('node:util').getSystemErrorName(errno)
-  } catch {
-    return `errno ${-errno}`
-  }
-}
 
 /** A request that the OS refused. */
 export interface Refused {

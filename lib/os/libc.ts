@@ -5,7 +5,7 @@
  * Addresses and lengths are declared as integers, so they travel as JavaScript numbers (no BigInt) and
  * failure arrives as -1. Type names of koffi are global to the process, so only built-in ones are used.
  */
-import koffi, { type LibraryHandle } from 'koffi'
+import type { LibraryHandle } from 'koffi'
 import { MmapperError } from '../base/errors.js'
 import type { PlatformConstants } from './platform/constants.js'
 import { platformConstants } from './platform/index.js'
@@ -45,8 +45,33 @@ export interface Syscalls {
 
 type SyscallName = keyof Syscalls
 
-const libc = PLATFORM === undefined ? undefined : koffi.load(null)
-const { errno } = koffi
+type Koffi = typeof import('koffi')
+
+/** Of this file where it is a module, of the bundle that it is a part of where that is CommonJS. */
+declare const __filename: string | undefined
+
+/**
+ * koffi, by `require`: importing it takes half as long again, and nothing can be done before an import. A bundle leaves
+ * koffi outside, where its own place or the program's leads to it.
+ */
+function requireKoffi(): Koffi {
+  const { createRequire } = process.getBuiltinModule('node:module')
+  const places = [import.meta.url, typeof __filename === 'string' ? __filename : undefined, process.argv[1]]
+  let missing: unknown
+  for (const place of places) {
+    try {
+      if (place) return createRequire(place)('koffi') as Koffi
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'MODULE_NOT_FOUND') throw error
+      missing ??= error
+    }
+  }
+  throw missing
+}
+
+const koffi = PLATFORM === undefined ? undefined : requireKoffi()
+const libc = koffi?.load(null)
+const errno = koffi?.errno as Koffi['errno']
 
 type AnyFunction = (...args: (number | string)[]) => number
 
@@ -196,10 +221,10 @@ export function bindMemoryCopy(): MemoryCopy {
 
 /** @internal An ArrayBuffer over memory. `address` is mapped and not 0, `bytes` is what the runtime allows: else it dies. */
 export function viewMemory(address: number, bytes: number): ArrayBuffer {
-  return koffi.view(address, bytes) as ArrayBuffer
+  return koffi!.view(address, bytes) as ArrayBuffer
 }
 
 /** @internal Where the bytes of a typed array are. */
 export function addressOf(bytes: Uint8Array): number {
-  return Number(koffi.address(bytes))
+  return Number(koffi!.address(bytes))
 }

@@ -9,7 +9,7 @@
  * that is done already does not fail. A subscriber may use the mapper: the messages of that are published after, in
  * order, by the one loop that runs.
  */
-import { errnoName } from './diagnosis.js'
+import { errnoName } from './errno.js'
 import { LIBC, type Syscalls } from './libc.js'
 
 export const SYSCALL_CHANNEL = 'mmapper:syscall'

@@ -2,7 +2,7 @@
 
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { diagnose, errnoName } from '../../lib/os/diagnosis.js'
+import { diagnose } from '../../lib/os/diagnosis.js'
 import { PLATFORM } from '../../lib/os/libc.js'
 
 const platform = PLATFORM!
@@ -47,12 +47,6 @@ test('more than the address space is a matter of addresses, unless it is to be c
     diagnose(platform, { errno, syscall: 'mprotect', start: 2 ** 40, bytes: 2 ** 45 }).reason,
     'commit-limit',
   )
-})
-
-test('errno has a name, or its number', () => {
-  assert.is(errnoName(-12), 'ENOMEM')
-  assert.is(errnoName(-17), 'EEXIST')
-  assert.is(errnoName(-9999), 'Unknown system error -9999')
 })
 
 test.run()
