@@ -47,8 +47,16 @@ type SyscallName = keyof Syscalls
 
 type Koffi = typeof import('koffi')
 
-/** Of this file where it is a module, of the bundle that it is a part of where that is CommonJS. */
-declare const __filename: string | undefined
+declare const __filename: string
+
+/** The file of a bundle that is CommonJS. Asked by trying: a bundler answers `typeof` itself, and wrongly. */
+function ownFile(): string | undefined {
+  try {
+    return __filename
+  } catch {
+    return undefined
+  }
+}
 
 /**
  * koffi, by `require`: importing it takes half as long again, and nothing can be done before an import. A bundle leaves
@@ -56,9 +64,8 @@ declare const __filename: string | undefined
  */
 function requireKoffi(): Koffi {
   const { createRequire } = process.getBuiltinModule('node:module')
-  const places = [import.meta.url, typeof __filename === 'string' ? __filename : undefined, process.argv[1]]
   let missing: unknown
-  for (const place of places) {
+  for (const place of [import.meta.url, ownFile(), process.argv[1]]) {
     try {
       if (place) return createRequire(place)('koffi') as Koffi
     } catch (error) {
