@@ -119,7 +119,7 @@ test('the two wings never import each other', () => {
 
 test('only libc imports koffi, and koffi is the only package besides Node’s own', () => {
   const packages = imports.filter(({ to, isPackage }) => isPackage && !to.startsWith('node:'))
-  assert.equal(list(packages), ['os/libc → koffi'])
+  assert.equal([...new Set(list(packages))], ['os/libc → koffi'])
 })
 
 test('what is pure imports nothing from outside', () => {
