@@ -55,6 +55,10 @@ export class EnginePages extends ChunkMap {
     return true
   }
 
+  override areAllMapped(): boolean {
+    return true
+  }
+
   override visitHints(): void {}
   override prepareProtection(): void {}
   override prepareAdvice(): void {}

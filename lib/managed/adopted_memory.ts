@@ -122,13 +122,13 @@ export class AdoptedMemory implements ManagedMemory<never> {
     const { offset = 0, imageOffset = 0, bytes, protection } = checkLoadOptions(options)
     checkProtection('load', protection)
     const extent = this.#look()
-    const file = fileOf(image, 'load')
+    const { file, check } = fileOf(image)
     const rest = checkImageOffset(imageOffset, file.bytes, this.#bytesInOsPage)
     checkOffset(extent, offset)
     const size = bytes === undefined ? Math.min(extent.bytes - offset, rest) : bytes
     this.#onPages('load', offset, size, (space, start) => {
       try {
-        load(space, { start, bytes: size, file, imageOffset })
+        load(space, { start, bytes: size, file, check, imageOffset })
       } finally {
         this.#adoption.tellHints({ start, bytes: size })
       }

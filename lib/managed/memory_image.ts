@@ -209,16 +209,12 @@ export function imageFrom(files: FileCalls, file: ImageFile): MemoryImage {
   return make({ files, file })
 }
 
-/**
- * @internal The file to map, checked a moment ago: open, the same as ever, and long enough. `action` is the verb of the
- * message: `load`.
- */
-export function fileOf(image: unknown, action: string): ImageFile {
+/** @internal The file to load, and what throws unless it is open, the same as ever, and long enough. */
+export function fileOf(image: unknown): { readonly file: ImageFile; readonly check: () => void } {
   const held = heldBy(image)
   if (held === undefined) throw invalidArgType('image', 'a MemoryImage', image)
   const { files, file } = held
-  checkIntact(files, file, action)
-  return file
+  return { file, check: () => checkIntact(files, file, 'load') }
 }
 
 /** @internal `MemoryImage.of` */

@@ -155,13 +155,21 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
   load(image: MemoryImage, options?: LoadOptions): void {
     const { offset = 0, imageOffset = 0, bytes, protection } = checkLoadOptions(options)
     const { bytesInOsPage } = this.#live().geometry
-    const file = fileOf(image, 'load')
+    const { file, check } = fileOf(image)
     const rest = checkImageOffset(imageOffset, file.bytes, bytesInOsPage)
     checkOffset(this.#extent, offset)
     const size = bytes === undefined ? Math.min(this.bytes - offset, rest) : bytes
     const around = this.#options.protection
     this.#onPages('load', offset, size, (context, start) =>
-      load(context, { start, bytes: size, file, imageOffset, protection: protection ?? around, around }),
+      load(context, {
+        start,
+        bytes: size,
+        file,
+        check,
+        imageOffset,
+        protection: protection ?? around,
+        around,
+      }),
     )
   }
 

@@ -7,15 +7,10 @@
  * - What takes an address is libc: memory that cannot be read or written is EFAULT and never a crash.
  * - The first call binds them all (`fileCalls`): not while a lock is held.
  */
+import { bindStatx, type FileIdentity } from './file_identity.js'
 import { libcFunction, libcSyscalls, PLATFORM, unsupportedPlatform } from './libc.js'
 
-/** What tells a file from all others, and its size. */
-export interface FileIdentity {
-  readonly device: string
-  readonly inode: string
-  readonly bytes: number
-  readonly isRegular: boolean
-}
+export type { FileIdentity }
 
 /** Replaced by tests to inject faults. */
 export interface FileCalls {
@@ -96,6 +91,17 @@ function bindFiles(): FileCalls {
   const memfd = PLATFORM.MFD_CLOEXEC !== 0
   const punches = PLATFORM.FALLOC_FL_PUNCH_HOLE !== 0
   const { pread, pwrite } = libcSyscalls()
+  const statx = bindStatx()
+  let isStatxThere = statx !== undefined
+  const identifyFile = (file: number | string): FileIdentity | number => {
+    if (isStatxThere && typeof file === 'number') {
+      const found = statx!(file)
+      if (typeof found !== 'number' || found === -PLATFORM!.EBADF) return found
+      // An old kernel, or a container that forbids it.
+      isStatxThere = false
+    }
+    return identify(fs, file)
+  }
   return {
     memfdCreate: memfd ? bind('int memfd_create(const char *name, unsigned int flags)') : missing,
     open: (path, flags, mode = 0o666) => tried(() => fs.openSync(path, flags, mode)),
@@ -111,7 +117,7 @@ function bindFiles(): FileCalls {
     sync: bind('int fsync(int fd)'),
     rename: (from, to) => tried(() => fs.renameSync(from, to) as undefined),
     unlink: path => tried(() => fs.unlinkSync(path) as undefined),
-    ...IDENTIFYING,
+    identify: identifyFile,
   }
 }
 

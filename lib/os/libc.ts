@@ -87,16 +87,26 @@ type AnyFunction = (...args: (number | string)[]) => number
  * be called once a function, and not while a lock is held: a worker that is terminated in here ends the process.
  */
 export function libcFunction(declaration: string): AnyFunction | undefined {
-  let call: AnyFunction
-  try {
-    call = libc!.func(declaration) as AnyFunction
-  } catch {
-    return undefined
-  }
+  const call = plainFunction(declaration)
+  if (call === undefined) return undefined
   return (...args) => {
     const result = call(...args)
     return result === -1 ? -errno() : result
   }
+}
+
+/** @internal As `libcFunction`, with results as they are: for what is called often. */
+export function plainFunction(declaration: string): AnyFunction | undefined {
+  try {
+    return libc!.func(declaration) as AnyFunction
+  } catch {
+    return undefined
+  }
+}
+
+/** @internal Of the call just made. */
+export function libcErrno(): number {
+  return errno()
 }
 
 function bind(platform: PlatformConstants, libc: LibraryHandle): Syscalls {
@@ -216,14 +226,6 @@ export function libcSyscalls(): Syscalls {
 /** @internal The longest buffer that this runtime makes. Asked when needed: importing `node:buffer` takes 1 ms. */
 export function longestBuffer(): number {
   return process.getBuiltinModule('node:buffer').constants.MAX_LENGTH
-}
-
-/** @internal Copies bytes to an address from another, both accessible: else the process dies. */
-export type MemoryCopy = (to: number, from: number, bytes: number) => void
-
-/** @internal To be called once a thread, and not while a lock is held. */
-export function bindMemoryCopy(): MemoryCopy {
-  return libc!.func('void memcpy(uintptr_t to, uintptr_t from, size_t bytes)') as MemoryCopy
 }
 
 /** @internal An ArrayBuffer over memory. `address` is mapped and not 0, `bytes` is what the runtime allows: else it dies. */

@@ -106,6 +106,15 @@ export class ImageTable {
     return found.sort((a, b) => a.start - b.start)
   }
 
+  /** Whether just this is recorded of these pages. */
+  has({ start, limit, file, delta, prot }: LoadedRange): boolean {
+    for (let entry = 0; entry < this.#limit; entry++) {
+      if (!(this.#starts[entry]! <= start && this.#limits[entry]! >= limit)) continue
+      return this.#files[entry] === file + 1 && this.#deltas[entry] === delta && this.#prots[entry] === prot
+    }
+    return false
+  }
+
   /** Whether a load can be recorded, whatever it splits. */
   get hasRoom(): boolean {
     let free = MOST_IMAGE_RANGES - this.#limit

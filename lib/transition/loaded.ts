@@ -96,9 +96,18 @@ export function originalOf(context: Context, part: Part): Original | undefined {
   return { fd, offset, bytes: Math.max(0, context.images.endOf(part.file) - offset) }
 }
 
-/** Whether the descriptor of a file is still ours: the program may have closed it, and its number be a stranger's. */
-export function isOurs({ images }: Context, files: Pick<FileCalls, 'identify'>, file: number): boolean {
-  return isFile(files.identify(images.fdOf(file)), images.keyOf(file))
+/**
+ * Whether the descriptor of a file is still ours: the program may have closed it, and its number be a stranger's. And
+ * whether the file does not end before `end`.
+ */
+export function isOurs(
+  { images }: Context,
+  files: Pick<FileCalls, 'identify'>,
+  file: number,
+  end = 0,
+): boolean {
+  const found = files.identify(images.fdOf(file))
+  return isFile(found, images.keyOf(file)) && found.bytes >= end
 }
 
 function isFile(found: FileIdentity | number, { device, inode }: FileKey): found is FileIdentity {

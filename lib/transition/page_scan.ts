@@ -3,7 +3,7 @@
  * bound, here.
  */
 import { type FileCalls, type FileIdentity, fileCalls } from '../os/file_calls.js'
-import { addressOf, bindMemoryCopy } from '../os/libc.js'
+import { addressOf, plainFunction } from '../os/libc.js'
 import { PageMap } from '../os/pagemap.js'
 import type { Context } from './context.js'
 
@@ -17,7 +17,8 @@ const BYTES_IN_PIECE = 2048
 export class PageScan {
   readonly files: FileCalls
   readonly pages: PageMap
-  readonly #copy = bindMemoryCopy()
+  /** Every C library has it. Both places must be accessible: else the process dies. */
+  readonly #copy = plainFunction('void memcpy(uintptr_t to, uintptr_t from, size_t bytes)')!
   readonly #nothing = new Uint8Array(BYTES_IN_PIECE)
   readonly #addressOfNothing = addressOf(this.#nothing)
   #zeros = -1
@@ -42,7 +43,7 @@ export class PageScan {
 
   /** Opens a file of zeros, where there is one. */
   openZeros(): void {
-    if (this.zeros >= 0) return
+    if (this.#zeros >= 0) return
     const fd = this.files.open(ZEROS, 'r')
     if (fd < 0) return
     const identity = this.files.identify(fd)

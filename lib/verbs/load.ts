@@ -15,6 +15,10 @@
  *
  * So for the time of the call the new pages are charged beside the old ones, if they are writable and not an engine's.
  *
+ * Moving costs three times as much as mapping. So a file that memory is loaded from already, and that fills all of the range,
+ * is mapped over the old pages at once, where the kernel checks all it can before it takes these away (`replacesSafely`).
+ * Should it fail behind that point after all, `partial` says that the old content is gone, and there are zeros.
+ *
  * What can be refused is in `load_staging.ts`, what replaces the old pages in `load_placing.ts`.
  *
  * **Redo.** Nothing moved: released and undone. Else what is not known to be moved is mapped in place, for the pages are
@@ -28,6 +32,7 @@ import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js
 import { FOREIGN, MAPPED, QUARANTINED, STATE_MASK, stateName } from '../chunks/entry.js'
 import { type FileCalls, fileCalls, IDENTIFYING, readFully } from '../os/file_calls.js'
 import { PLATFORM } from '../os/libc.js'
+import { replacesSafely } from '../os/os_memory.js'
 import { visitData } from '../os/sparse_file.js'
 import { NO_FILE } from '../shared_state/image_table.js'
 import * as Journal from '../shared_state/journal.js'
@@ -53,7 +58,7 @@ import {
   visitQuarantined,
 } from './load_staging.js'
 
-/** An open file of which a part is an image, checked a moment ago (`fileOf`). */
+/** An open file of which a part is an image. */
 export interface LoadedFile {
   readonly fd: number
   /** Of the image's first byte within the file: whole OS pages. */
@@ -71,6 +76,8 @@ export interface LoadRequest extends ByteRange {
   readonly protection?: MmapProtection | undefined
   /** Of what else lies in chunks that are committed for it; default ReadWrite. */
   readonly around?: MmapProtection | undefined
+  /** Throws unless the file is what it was. */
+  readonly check?: (() => void) | undefined
   /** `copied`: into memory without a file, of which nothing is loaded then. Default `mapped`. */
   readonly content?: 'mapped' | 'copied' | undefined
 }
@@ -86,10 +93,12 @@ export function load(context: Context, request: LoadRequest): void {
   transition(context, () => {
     settleHeaps(context, 'load', pages.chunks)
     prepare(context, pages, prot)
-    const file = openFile(context, request, files)
+    const { file, isLoaded } = openFile(context, request, files)
     record(context, pages, request, file, aroundProt)
+    const isOne = context.layout.journal[Journal.MiddlePage] === pages.limitPage
+    const staging = isLoaded && isOne && replacesSafely() ? none : stage
     begin(context, Journal.Load, pages.chunks.start, pages.chunks.limit, prot)
-    const refusal = commitAround(context) ?? stage(context) ?? copyStaged(context, request, files)
+    const refusal = commitAround(context) ?? staging(context) ?? copyStaged(context, request, files)
     const failure = refusal === undefined ? replace(context) : undo(context, refusal)
     closeUnused(context)
     end(context)
@@ -115,10 +124,22 @@ function prepare(context: Context, pages: Pages, prot: number): void {
   })
   if (prot === NO_ACCESS) checkViews(context, 'load', pages)
   if (quarantined > 0) checkLimit(context, 'load', chunks, quarantined, 'mmap')
-  if (hasUnknown(context, chunks)) adoptFromOs(context, chunks)
-  map.prepareProtection(pages.startPage, pages.limitPage)
+  if (!isAlike(context, pages, prot)) {
+    if (hasUnknown(context, chunks)) adoptFromOs(context, chunks)
+    map.prepareProtection(pages.startPage, pages.limitPage)
+  }
   if (images.hasRoom) return
   throw exhausted('pieces', 'Load larger pieces, or decommit some')
+}
+
+/** Whether the range is whole chunks, all of whose pages are protected so already. */
+function isAlike({ map }: Context, { startPage, limitPage }: Pages, prot: number): boolean {
+  const areWhole = startPage % map.pagesInChunk === 0 && limitPage % map.pagesInChunk === 0
+  return (
+    areWhole &&
+    map.protectionOfPage(startPage) === prot &&
+    map.protectionLimit(startPage, limitPage) >= limitPage
+  )
 }
 
 function exhausted(what: string, advice: string): MmapperError {
@@ -128,19 +149,29 @@ function exhausted(what: string, advice: string): MmapperError {
   )
 }
 
-/** The file's place in the table, with a descriptor of our own; `NO_FILE` where nothing of the image is loaded. */
+/** Nothing is mapped elsewhere. */
+function none(): undefined {}
+
+/**
+ * The file's place in the table, with a descriptor of our own; `NO_FILE` where nothing of the image is loaded. Whether
+ * memory is loaded from it already: then that shows that it is what it was, and long enough.
+ */
 function openFile(
   context: Context,
-  { start, bytes, file, imageOffset, content }: LoadRequest,
+  { start, bytes, file, imageOffset, content, check }: LoadRequest,
   files: FileCalls,
-): number {
+): { readonly file: number; readonly isLoaded: boolean } {
   const { images } = context
-  if (imageOffset >= file.bytes || content === 'copied') return NO_FILE
+  if (imageOffset >= file.bytes || content === 'copied') {
+    check?.()
+    return { file: NO_FILE, isLoaded: false }
+  }
   const key = { device: Number(file.device), inode: Number(file.inode) }
   const known = images.find(key)
   const index = known < 0 ? images.placeFor(key) : known
   if (index < 0) throw exhausted('files', 'Dispose of memory that was loaded from others')
-  const isOpen = known >= 0 && isOurs(context, files, known)
+  const isOpen = known >= 0 && isOurs(context, files, known, file.offset + file.bytes)
+  if (!isOpen) check?.()
   const fd = isOpen ? 0 : images.open(index, () => files.fcntl(file.fd, PLATFORM!.F_DUPFD_CLOEXEC, 0))
   if (fd < 0) {
     const advice = 'Each file that memory is loaded from needs a descriptor. Close some, or raise ulimit -n'
@@ -148,7 +179,7 @@ function openFile(
     throw refused(context, { action: 'load', syscall: 'fcntl', errno: fd, start, bytes, diagnosis })
   }
   images.extend(index, file.offset + file.bytes)
-  return index
+  return { file: index, isLoaded: isOpen }
 }
 
 /** Stores what the intent needs; `begin` makes it count. */

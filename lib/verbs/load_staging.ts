@@ -59,9 +59,11 @@ export function loadOf({ layout: { journal }, images, map, space }: Context): Lo
 
 /** Commits what of the first and the last chunk is not loaded, if they were Quarantined. */
 export function commitAround(context: Context): Refusal | undefined {
-  const { geometry, layout } = context
+  const { geometry, layout, map } = context
+  const { journal } = layout
+  if (map.areAllMapped(journal[Journal.Start]!, journal[Journal.Limit]!)) return undefined
   const { start, bytes, chunks } = loadOf(context)
-  const around = layout.journal[Journal.Around]!
+  const around = journal[Journal.Around]!
   const whole = geometry.byteRange(chunks)
   const dropped = dropQuarantined(context, chunks)
   if (dropped < 0) return { syscall: 'madvise', errno: dropped }

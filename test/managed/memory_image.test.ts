@@ -156,7 +156,7 @@ test('an image can be mapped private and writable, code too, and lives on in mem
   const { PROT_READ, PROT_WRITE, PROT_EXEC, MAP_PRIVATE, MAP_FIXED_NOREPLACE } = PLATFORM!
   const prot = PROT_READ | PROT_WRITE | PROT_EXEC
   const flags = MAP_PRIVATE | MAP_FIXED_NOREPLACE
-  assert.is(libc.mmap(WINDOW, 2 * PAGE, prot, flags, fileOf(image, 'load').fd, 0), WINDOW)
+  assert.is(libc.mmap(WINDOW, 2 * PAGE, prot, flags, fileOf(image).file.fd, 0), WINDOW)
   image.dispose()
   const memory = new Uint8Array(viewMemory(WINDOW, 2 * PAGE))
   same(memory.subarray(0, PAGE + 100), pattern(PAGE + 100))
@@ -320,7 +320,7 @@ test('a file truncated behind the image’s back is an error wherever it can be 
   const { handle } = image
   truncateSync(path, PAGE)
   for (const use of [
-    () => fileOf(image, 'load'),
+    () => fileOf(image).check(),
     () => image.read(2 * PAGE, 10),
     () => image.save(pathOf('never')),
     () => MemoryImage.attach(handle),
@@ -337,9 +337,9 @@ test('a descriptor that somebody closed is not taken for the image', () => {
   const image = MemoryImage.of(pattern(PAGE))
   const { fd } = image
   closeSync(fd)
-  assert.is(thrownBy(() => fileOf(image, 'load')).code, 'EBADF')
+  assert.is(thrownBy(() => fileOf(image).check()).code, 'EBADF')
   takeNumber(fd)
-  assert.match(thrownBy(() => fileOf(image, 'load')).message, /Cannot load .*The program closed/)
+  assert.match(thrownBy(() => fileOf(image).check()).message, /Cannot load .*The program closed/)
   assert.is(thrownBy(() => image.save(pathOf('never'))).code, 'EBADF')
   image.dispose()
   // Closing the stranger's file is left to the stranger.
@@ -456,7 +456,7 @@ test('a disposed image refuses all but its size and another dispose', () => {
     () => image.storedBytes,
     () => image.handle,
     () => image.fd,
-    () => fileOf(image, 'load'),
+    () => fileOf(image).check(),
   ]) {
     assert.is(thrownBy(use).code, 'ERR_MMAPPER_DISPOSED')
   }
@@ -466,7 +466,7 @@ test('images are made by their methods only, and nothing else is taken for one',
   const forge = MemoryImage as unknown as new (held: unknown) => MemoryImage
   assert.is(thrownBy(() => new forge({ files, file: {} })).code, 'ERR_ILLEGAL_CONSTRUCTOR')
   for (const other of [{}, null, undefined, Object.create(MemoryImage.prototype), pattern(1)]) {
-    assert.is(thrownBy(() => fileOf(other, 'load')).code, 'ERR_INVALID_ARG_TYPE')
+    assert.is(thrownBy(() => fileOf(other)).code, 'ERR_INVALID_ARG_TYPE')
   }
 })
 

@@ -22,7 +22,7 @@ export function loadImage(
   image: MemoryImage,
   { imageOffset = 0, ...rest }: LoadSettings = {},
 ): void {
-  load(contextOf(mmapper), { start, bytes, file: fileOf(image, 'load'), imageOffset, ...rest })
+  load(contextOf(mmapper), { start, bytes, ...fileOf(image), imageOffset, ...rest })
 }
 
 export function resetRange(

@@ -127,6 +127,27 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
       assert.ok(firstDifference(content, before) < 0 || firstDifference(content, after) < 0)
     },
   },
+  'load the same image again': {
+    memory: 'reserved',
+    prepare: (mmapper, start) => {
+      const image = MemoryImage.of(pattern(2 * CHUNK, 1))
+      loadImage(mmapper, start, 2 * CHUNK, image)
+      for (const page of [0, PAGES]) poke(mmapper, start + page * PAGE, 255)
+      return image
+    },
+    run: (mmapper, start, image: MemoryImage) => {
+      loadImage(mmapper, start, 2 * CHUNK, image)
+      loadImage(mmapper, start + CHUNK, 2 * CHUNK, image)
+    },
+    check: (mmapper, start) => {
+      const isSecond = mmapper.stats().imageBytes === 3 * CHUNK
+      const content = contentOf(mmapper, start, 2 * CHUNK)
+      const expected = pattern(2 * CHUNK, 1)
+      if (isSecond) expected.copyWithin(CHUNK, 0, CHUNK)
+      else if (content[0] === 255) for (const page of [0, PAGES]) expected[page * PAGE] = 255
+      assert.is(firstDifference(content, expected), -1)
+    },
+  },
   'load only zeros, from behind the end of an image': {
     memory: 'reserved',
     prepare: (mmapper, start) => {

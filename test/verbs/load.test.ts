@@ -1,18 +1,36 @@
 /** `load`: what memory holds afterwards, and what is left of it when something else happens to the memory. */
-import { closeSync, mkdtempSync, openSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ChunkStateMmapper, MemoryImage } from '../../lib/index.js'
+import { ChunkStateMmapper, libcSyscalls, MemoryImage } from '../../lib/index.js'
 import { fileOf } from '../../lib/managed/memory_image.js'
+import { replacesSafely } from '../../lib/os/os_memory.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { load } from '../../lib/verbs/load.js'
 import { attachEnding, breakOff } from '../support/ending.js'
 import { contentOf, firstDifference, loadImage, PAGE, pattern, poke, resetRange } from '../support/images.js'
-import { CHUNK, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  CHUNK,
+  countingSyscalls,
+  ERRNO,
+  faultySyscalls,
+  PAGES,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { checkAccounting, checkAgainstOs } from '../support/recount.js'
-import { osPermissions } from '../support/support.js'
+import { osPermissions, testIf } from '../support/support.js'
 
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
 
@@ -236,7 +254,7 @@ test('memory that is not reserved, and foreign memory, is refused', () =>
 test('more files than can be known, and a descriptor that cannot be duplicated, are errors that change nothing', () =>
   withMapper(mmapper => {
     using image = MemoryImage.of(pattern(CHUNK, 1))
-    const file = { ...fileOf(image, 'load'), fd: 2 ** 20 }
+    const file = { ...fileOf(image).file, fd: 2 ** 20 }
     const request = { start: at(0), bytes: CHUNK, imageOffset: 0 }
     const refusal = thrownBy(() => load(contextOf(mmapper), { ...request, file }))
     assert.is(refusal.code, 'EBADF')
@@ -317,6 +335,115 @@ for (const forever of [false, true]) {
     )
   })
 }
+
+/** An image that is loaded, and changed since; and how it is loaded again. */
+function loadedBefore(mmapper: ChunkStateMmapper): () => void {
+  const image = MemoryImage.of(pattern(2 * CHUNK, 1))
+  loadImage(mmapper, at(0), 2 * CHUNK, image)
+  poke(mmapper, at(0), 77)
+  poke(mmapper, at(1) + PAGE, 78)
+  return () => loadImage(mmapper, at(0), 2 * CHUNK, image)
+}
+
+const isSafe = replacesSafely()
+const why = 'kernels before 6.12 take the old pages away first'
+
+testIf(test, isSafe, why, 'an image that is loaded already is mapped over the old pages at once', () => {
+  const { syscalls, names } = countingSyscalls()
+  withMapper(
+    mmapper => {
+      const loadAgain = loadedBefore(mmapper)
+      names()
+      loadAgain()
+      assert.equal(names(), ['mmap'])
+      holds(mmapper, at(0), pattern(2 * CHUNK, 1))
+      assert.is(mmapper.stats().imageBytes, 2 * CHUNK)
+    },
+    { syscalls },
+  )
+})
+
+testIf(test, isSafe, why, 'loading it again leaves the old content if it is refused', () => {
+  const { syscalls, fault, reset } = faultySyscalls()
+  withMapper(
+    mmapper => {
+      const loadAgain = loadedBefore(mmapper)
+      const before = contentOf(mmapper, at(0), 2 * CHUNK)
+      reset()
+      fault.at = 1
+      const error = thrownBy(loadAgain)
+      reset()
+      assert.equal([error.code, error.partial], ['ENOMEM', undefined])
+      holds(mmapper, at(0), before)
+      loadAgain()
+      holds(mmapper, at(0), pattern(2 * CHUNK, 1))
+    },
+    { syscalls },
+  )
+})
+
+testIf(
+  test,
+  isSafe,
+  why,
+  'a kernel that fails when the old pages have gone leaves zeros, and it is told',
+  () => {
+    const { syscalls, fault, reset } = faultySyscalls()
+    withMapper(
+      mmapper => {
+        const loadAgain = loadedBefore(mmapper)
+        reset()
+        fault.at = 1
+        fault.instead = (_name, [start, bytes]) => {
+          libcSyscalls().munmap(start as number, bytes as number)
+          return ERRNO.ENOMEM
+        }
+        const error = thrownBy(loadAgain)
+        reset()
+        assert.equal(error.partial, { start: at(0), bytes: 2 * CHUNK })
+        assert.equal(
+          osPermissions(at(0), 2 * CHUNK).map(({ permissions }) => permissions),
+          ['rw-p'],
+        )
+        holds(mmapper, at(0), new Uint8Array(2 * CHUNK))
+        assert.is(mmapper.stats().imageBytes, 0)
+        loadAgain()
+        holds(mmapper, at(0), pattern(2 * CHUNK, 1))
+      },
+      { syscalls },
+    )
+  },
+)
+
+testIf(
+  test,
+  isSafe,
+  why,
+  'more than there can be leaves the old content, by the kernel’s own refusal',
+  () => {
+    const folder = mkdtempSync(join(tmpdir(), 'mmapper-'))
+    try {
+      const path = join(folder, 'large')
+      const bytes = 2 ** 42
+      const fd = openSync(path, 'w')
+      ftruncateSync(fd, bytes)
+      closeSync(fd)
+      const mmapper = new ChunkStateMmapper()
+      const start = mmapper.quarantineAddressRangeAnywhere(bytes / PAGE)
+      using image = MemoryImage.open(path)
+      loadImage(mmapper, start, 2 ** 22, image)
+      poke(mmapper, start, 77)
+      const error = thrownBy(() => loadImage(mmapper, start, bytes, image))
+      assert.equal([error.code, error.partial], ['ENOMEM', undefined])
+      assert.is(contentOf(mmapper, start, 1)[0], 77)
+      assert.is(mmapper.stats().mappedBytes, 2 ** 22)
+      assert.equal(mmapper.audit(), [])
+      mmapper[Symbol.dispose]()
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  },
+)
 
 test('who finishes a load maps no file that got the descriptor’s number meanwhile', () => {
   const folder = mkdtempSync(join(tmpdir(), 'mmapper-'))

@@ -1,6 +1,6 @@
 /**
  * What a platform file states: the numbers its C library's headers give to the names of `mmap(2)`, `madvise(2)`,
- * `prctl(2)`, `memfd_create(2)`, `fcntl(2)`, `lseek(2)`, `fallocate(2)` and `mremap(2)`, to those of the kernel's
+ * `prctl(2)`, `memfd_create(2)`, `fcntl(2)`, `statx(2)`, `lseek(2)`, `fallocate(2)` and `mremap(2)`, to those of the kernel's
  * page maps, and to the error codes this library tells apart. Only files in this folder know such a number.
  */
 import type { MemoryAdvice } from '../../base/policy.js'
@@ -53,6 +53,9 @@ export interface PlatformConstants {
   readonly F_SEAL_WRITE: number
   /** A duplicate that programs started later do not inherit. */
   readonly F_DUPFD_CLOEXEC: number
+  /** Of `statx`, which is asked of descriptors; 0 where there is no such call. */
+  readonly AT_EMPTY_PATH: number
+  readonly STATX_BASIC_STATS: number
   readonly SEEK_END: number
   readonly SEEK_DATA: number
   readonly SEEK_HOLE: number

@@ -1,6 +1,6 @@
 /**
  * Linux. Sources: `asm-generic/mman-common.h`, `asm-generic/mman.h`, `linux/mman.h`, `linux/prctl.h`,
- * `linux/memfd.h`, `linux/fcntl.h`, `linux/falloc.h`, `linux/fs.h`, `asm-generic/errno-base.h`,
+ * `linux/memfd.h`, `linux/fcntl.h`, `linux/stat.h`, `linux/falloc.h`, `linux/fs.h`, `asm-generic/errno-base.h`,
  * `asm-generic/errno.h` (uapi headers); `bits/confname.h` of glibc for `_SC_PAGESIZE` (`unistd.h` of musl has the
  * same value). All architectures here but ppc64 use the generic values; its ioctl numbers are made otherwise, but
  * PAGEMAP_SCAN comes out the same. The bits of `/proc/self/pagemap` are in no header:
@@ -47,6 +47,8 @@ export const LINUX_GENERIC = {
   F_SEAL_GROW: 0x4,
   F_SEAL_WRITE: 0x8,
   F_DUPFD_CLOEXEC: 1030,
+  AT_EMPTY_PATH: 0x1000,
+  STATX_BASIC_STATS: 0x7ff,
   SEEK_END: 2,
   SEEK_DATA: 3,
   SEEK_HOLE: 4,
