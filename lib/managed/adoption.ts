@@ -57,6 +57,10 @@ export class Adoption {
     return this.isOver || isOver || layout.words[Word.Disposed] !== 0
   }
 
+  isAt({ start }: ByteRange): boolean {
+    return start === this.#place.start
+  }
+
   is({ entry, serial }: Adopted): boolean {
     return this.#adopted.entry === entry && this.#adopted.serial === serial
   }
@@ -172,6 +176,16 @@ export function bindAdoption(adoption: Adoption, memory: object, user: object): 
 /** @internal */
 export function hasAdoptions(context: Context): boolean {
   return (ADOPTIONS.get(context)?.size ?? 0) > 0
+}
+
+/** @internal Where the memories are that this thread manages, as far as they have not moved. Not with the lock held. */
+export function placesOfAdopted(context: Context): ByteRange[] {
+  const places: ByteRange[] = []
+  for (const adoption of ADOPTIONS.get(context) ?? []) {
+    const memory = adoption.memory.deref()
+    if (memory !== undefined && adoption.isAt(placeOf(memory)!)) places.push(placeOf(memory)!)
+  }
+  return places
 }
 
 /** @internal Before a mapper ends, or lets go in this thread. */

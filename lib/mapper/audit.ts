@@ -3,10 +3,14 @@
  *
  * Both sides are walked once, upwards and side by side, a piece of the chunk map and a line of the OS at a time, so that
  * it needs no more memory with 65,000 mappings than with ten.
+ *
+ * Of guests' memories only what was loaded is looked at, and only of those that this thread has adopted: what else
+ * they are is the engine's to say, and a memory of another thread may have been collected there, its addresses be anybody's.
  */
 import { MmapperError } from '../base/errors.js'
 import { protectionOf } from '../base/policy.js'
 import { ANY, MIXED } from '../base/protections.js'
+import { BYTES_IN_PAGE, type ByteRange } from '../base/range.js'
 import { isOwn, MAPPED, protOf, STATE_MASK, stateName } from '../chunks/entry.js'
 import { type OsMapping, visitMaps } from '../os/maps.js'
 import { type LoadedRange, NO_FILE } from '../shared_state/image_table.js'
@@ -23,9 +27,12 @@ interface Piece {
   readonly isFile: boolean
 }
 
-/** Every range of own memory that the OS has otherwise. Foreign and Unmapped chunks are nobody's business. */
-export function auditOf(context: Context): Discrepancy[] {
-  const audit = new Audit(ownPieces(context))
+/**
+ * Every range of own memory that the OS has otherwise. Foreign and Unmapped chunks are nobody's business. `guests`: where
+ * the memories are that this thread has adopted.
+ */
+export function auditOf(context: Context, guests: readonly ByteRange[]): Discrepancy[] {
+  const audit = new Audit(ascending(ownPieces(context), loadedPieces(context, guests)))
   const failure = visitMaps(mapping => audit.pass(mapping))
   if (failure !== '') throw cannotAudit(failure)
   return audit.finish()
@@ -61,6 +68,30 @@ function* ownPieces({ map, geometry, images }: Context): Generator<Piece, undefi
     }
     at = end
   }
+}
+
+/** What was loaded into guests' memories. */
+function loadedPieces({ images }: Context, guests: readonly ByteRange[]): Piece[] {
+  const entry = MAPPED
+  return guests
+    .flatMap(({ start, bytes }) => images.over(start / BYTES_IN_PAGE, (start + bytes) / BYTES_IN_PAGE))
+    .map(({ start, limit, file, prot }) => {
+      return {
+        ...{ start: start * BYTES_IN_PAGE, limit: limit * BYTES_IN_PAGE },
+        ...{ entry, prot, isFile: file !== NO_FILE },
+      }
+    })
+    .sort((a, b) => a.start - b.start)
+}
+
+/** Both ascend, and so do they together. */
+function* ascending(pieces: Iterable<Piece>, guests: readonly Piece[]): Generator<Piece, undefined> {
+  let next = 0
+  for (const piece of pieces) {
+    while (next < guests.length && guests[next]!.start < piece.start) yield guests[next++]!
+    yield piece
+  }
+  yield* guests.slice(next)
 }
 
 /** Loaded ranges by page, asked in ascending order. */

@@ -25,6 +25,7 @@ import type { Address } from '../base/range.js'
 import type { ChunkReader } from '../chunks/chunk_reader.js'
 import { MAPPED, STATE_MASK, stateName } from '../chunks/entry.js'
 import { type AdoptedMemory, adoptMemory } from '../managed/adopted_memory.js'
+import { placesOfAdopted } from '../managed/adoption.js'
 import { reduceClaims, reduceClaimsByState } from '../managed/claims.js'
 import { type Reservation, reserve } from '../managed/reservation.js'
 import { reserveSharedHeap, type SharedHeap } from '../managed/shared_heap.js'
@@ -265,7 +266,8 @@ export class ChunkStateMmapper implements Mmapper {
   }
 
   audit(): Discrepancy[] {
-    return this.#report(auditOf)
+    const guests = placesOfAdopted(this.#live())
+    return this.#report(context => auditOf(context, guests))
   }
 
   #report<T>(report: (context: Context) => T): T {

@@ -10,11 +10,13 @@ import * as assert from 'uvu/assert'
 import {
   AdoptedMemory,
   ChunkStateMmapper,
+  libcSyscalls,
   MemoryImage,
   MmapAnnotation,
   MmapError,
   MmapperError,
 } from '../../lib/index.js'
+import { PLATFORM } from '../../lib/os/libc.js'
 import { attachEnding, breakOff } from '../support/ending.js'
 import { type Memory, startTiny, wasm } from '../support/guests.js'
 import { ERRNO, faultySyscalls, thrownBy } from '../support/os_tools.js'
@@ -253,6 +255,37 @@ test('what is no global is refused before an image is taken', () => {
   }
   assert.is(thrownBy(() => adopted.snapshot({ globals: 5 as never })).code, 'ERR_INVALID_ARG_TYPE')
   assert.match(thrownBy(() => adopted.snapshot({ global: [] } as never)).message, 'Did you mean "globals"')
+})
+
+test('the audit tells where what was loaded is not there any more, and nothing of growth', () => {
+  using mmapper = new ChunkStateMmapper()
+  const memory = newMemory()
+  using adopted = mmapper.adoptMemory(memory)
+  using image = MemoryImage.of(pattern(WASM_PAGE, 1))
+  adopted.load(image, { offset: WASM_PAGE, bytes: 2 * WASM_PAGE })
+  assert.equal(mmapper.audit(), [])
+  memory.grow(2)
+  assert.equal(mmapper.audit(), [])
+  assert.is(adopted.bytes, 6 * WASM_PAGE)
+  const start = adopted.start + WASM_PAGE
+  const libc = libcSyscalls()
+  const { PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE } = PLATFORM!
+  const replace = (at: number, prot: number): number =>
+    libc.mmap(at, 4096, prot, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+  replace(start, PROT_READ | PROT_WRITE)
+  replace(start + WASM_PAGE + 4096, PROT_READ)
+  libc.munmap(start + 8192, 4096)
+  const found = mmapper.audit().map(({ start: at, bytes, actual }) => [at - start, bytes, actual])
+  replace(start + 8192, PROT_READ | PROT_WRITE)
+  assert.equal(found, [
+    [0, 4096, 'rw-p'],
+    [8192, 4096, 'nothing'],
+    [WASM_PAGE + 4096, 4096, 'r--p'],
+  ])
+  adopted.load(image, { offset: WASM_PAGE, bytes: 2 * WASM_PAGE })
+  assert.equal(mmapper.audit(), [])
+  adopted.dispose()
+  assert.equal(mmapper.audit(), [])
 })
 
 // ── refusals ──
