@@ -36,9 +36,11 @@ test('whole pages are mapped anew, and not a byte before or behind', () => {
 })
 
 test('what is small is left as it is', () => {
-  const bytes = new Uint8Array(new SharedArrayBuffer(2 ** 24 - 1)).fill(7)
-  leaveUncharged(bytes, BYTES_IN_OS_PAGE)
+  const bytes = new Uint8Array(new SharedArrayBuffer(2 ** 24)).fill(7)
+  leaveUncharged(bytes.subarray(1), BYTES_IN_OS_PAGE)
   assert.is(bytes.indexOf(0), -1)
+  leaveUncharged(bytes, BYTES_IN_OS_PAGE)
+  assert.is.not(bytes.indexOf(0), -1)
 })
 
 test.run()
