@@ -4,7 +4,13 @@ import * as assert from 'uvu/assert'
 import { closeFile, type FileCalls, fileCalls } from '../../lib/os/file_calls.js'
 import { addressOf, PLATFORM } from '../../lib/os/libc.js'
 import { createNameless, type NamelessFile } from '../../lib/os/nameless_file.js'
-import { copySparse, dataBytes, visitData, writeCallersBytes } from '../../lib/os/sparse_file.js'
+import {
+  copySparse,
+  dataBytes,
+  MemoryWriter,
+  visitData,
+  writeCallersBytes,
+} from '../../lib/os/sparse_file.js'
 
 const PAGE = 4096
 const files = fileCalls()
@@ -133,6 +139,55 @@ test('a file that ends before what it says, and a full disk, are refusals', () =
       assert.is(writeCallersBytes(full, to, new Uint8Array(PAGE), 0), -28)
     }),
   )
+})
+
+/** What the writer copies at once. */
+const PIECE = 2 ** 20
+
+test('memory is written whole, in pieces, and its pages of zeros are holes', () => {
+  const memory = new Uint8Array(2 * PIECE + 3 * OS_PAGE).fill(5)
+  memory.fill(0, OS_PAGE, 3 * OS_PAGE)
+  memory.fill(0, PIECE + OS_PAGE, 2 * PIECE + OS_PAGE)
+  withFile(fd => {
+    const writer = new MemoryWriter(files, files, fd)
+    assert.is(writer.write(addressOf(memory), memory.length, OS_PAGE), 0)
+    assert.ok(Buffer.compare(contentOf(fd, OS_PAGE + memory.length).subarray(OS_PAGE), memory) === 0)
+    assert.is(
+      ranges(fd, 0, OS_PAGE + memory.length),
+      `${OS_PAGE}-${2 * OS_PAGE} ${4 * OS_PAGE}-${PIECE + 2 * OS_PAGE} ${2 * PIECE + 2 * OS_PAGE}-${memory.length + OS_PAGE}`,
+    )
+    assert.is(writer.write(addressOf(memory), 0, 0), 0)
+    assert.is(writer.write(addressOf(memory), OS_PAGE, 0), 0)
+    assert.is(contentOf(fd, OS_PAGE)[OS_PAGE - 1], 5)
+  })
+})
+
+test('memory that cannot be written, or read again, is a refusal: nothing is done after it', () => {
+  const memory = new Uint8Array(3 * PIECE)
+  withFile(fd => {
+    for (const refused of ['pwrite', 'pread'] as const) {
+      const asked: string[] = []
+      const noted = (name: 'pwrite' | 'pread'): FileCalls['pwrite'] => {
+        return (file, address, bytes, offset) => {
+          asked.push(`${name} ${offset / PIECE}`)
+          return name === refused && offset >= PIECE ? -28 : files[name](file, address, bytes, offset)
+        }
+      }
+      const holes: number[] = []
+      const punching: FileCalls = {
+        ...files,
+        fallocate: (file, mode, offset, bytes) => {
+          holes.push(offset / PIECE)
+          return files.fallocate(file, mode, offset, bytes)
+        },
+      }
+      const writer = new MemoryWriter(punching, { pwrite: noted('pwrite'), pread: noted('pread') }, fd)
+      assert.is(writer.write(addressOf(memory), memory.length, 0), -28)
+      const first = ['pwrite 0', 'pread 0', 'pwrite 1']
+      assert.equal(asked, refused === 'pwrite' ? first : [...first, 'pread 1'])
+      assert.equal(holes, [0])
+    }
+  })
 })
 
 test.run()

@@ -87,6 +87,18 @@ test('parts are what is own and Mapped, cut where what was loaded begins and end
   end()
 })
 
+test('what was loaded behind the end of a part of the memory is not in it', () => {
+  const { context, load, end } = make('MQM')
+  load(2 * PAGES + 1, 2 * PAGES + 2, 0)
+  assert.equal(shown(context, 0, 3 * PAGES), [
+    `0–${PAGES} -`,
+    `${2 * PAGES}–${2 * PAGES + 1} -`,
+    `${2 * PAGES + 1}–${2 * PAGES + 2} 0`,
+    `${2 * PAGES + 2}–${3 * PAGES} -`,
+  ])
+  end()
+})
+
 test('pages of an engine’s buffer are lent, others are own', () => {
   assert.is(ownerOf(LENT), 'lent')
   assert.is(ownerOf(LENT | 2), 'lent')

@@ -6,12 +6,13 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { libcSyscalls, MmapAnnotation } from '../../lib/index.js'
+import { ChunkStateMmapper, libcSyscalls, MmapAnnotation } from '../../lib/index.js'
+import * as Journal from '../../lib/shared_state/journal.js'
 import { type Context, contextOf } from '../../lib/transition/context.js'
 import { endHeap, type LentPlace, lend } from '../../lib/verbs/lend.js'
 import { CHUNK, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { osPermissions } from '../support/support.js'
-import { at, statesOf, watchCalls } from '../support/watched_calls.js'
+import { at, huge, statesOf, watchCalls } from '../support/watched_calls.js'
 
 const libc = libcSyscalls()
 const PAGE = CHUNK / PAGES
@@ -172,22 +173,77 @@ test('slack that is not there is not opened', () => {
   mmapper[Symbol.dispose]()
 })
 
-test('a buffer whose memory the engine uses again only when it has cleaned it is not kept alive', async () => {
+test('while the call is made the journal says that the heap is being lent', () => {
+  const { mmapper, rig } = watchCalls()
+  const context = contextOf(mmapper)
+  const { journal } = context.layout
+  const seen: unknown[] = []
+  rig.refuse = () => {
+    seen.push([journal[Journal.Kind], journal[Journal.Start], journal[Journal.Limit]])
+    return undefined
+  }
+  lend(context, place(), {})
+  assert.equal(seen, [[Journal.Lend, FIRST + 1, FIRST + 3]])
+  endHeap(context, 0)
+  mmapper[Symbol.dispose]()
+})
+
+test('what is wished of the pages is told when they have been taken', () => {
+  const { mmapper, calls } = watchCalls()
+  const context = contextOf(mmapper)
+  assert.equal(calls(() => lend(context, place(), huge)).slice(1), ['huge 1+2'])
+  endHeap(context, 0)
+  mmapper[Symbol.dispose]()
+})
+
+test('a heap under a view of another attachment is not ended', () => {
+  const { mmapper, calls } = watchCalls()
+  const other = ChunkStateMmapper.attach(mmapper.handle)
+  const context = contextOf(mmapper)
+  const heap = lend(context, place(), {})
+  const { slot, views } = contextOf(other)
+  const entry = views.add(slot, { start: at(2), bytes: 8 })
+  const made = calls(() => {
+    const error = thrownBy(() => endHeap(context, heap))
+    assert.is(error.code, 'ERR_VIEW_IN_USE')
+    assert.match(error.message, /^Cannot end 0x30000010000–0x30000030000 /)
+  })
+  assert.equal(made, [])
+  views.remove(slot, entry)
+  endHeap(context, heap)
+  other[Symbol.dispose]()
+  mmapper[Symbol.dispose]()
+})
+
+test('a buffer whose memory the engine would use again as it is lives until its heap has ended; others do not', async () => {
   setFlagsFromString('--expose-gc')
   const collect = runInNewContext('gc') as () => void
-  const { mmapper } = watchCalls()
+  const { mmapper, rig } = watchCalls()
   const context = contextOf(mmapper)
-  const lent = ((): WeakRef<SharedArrayBuffer> => {
-    const taken = place()
-    lend(context, taken, {})
+  const lent = (isRecycled: boolean): WeakRef<SharedArrayBuffer> => {
+    const taken = { ...place(), isRecycled }
+    try {
+      lend(context, taken, {})
+    } catch {}
     return new WeakRef(taken.buffer)
-  })()
-  for (let round = 0; round < 9 && lent.deref() !== undefined; round++) {
-    await new Promise(resolve => setTimeout(resolve, 5))
-    collect()
   }
-  assert.is(lent.deref(), undefined)
+  const isAlive = async (ref: WeakRef<SharedArrayBuffer>): Promise<boolean> => {
+    for (let round = 0; round < 9; round++) {
+      await new Promise(resolve => setTimeout(resolve, 5))
+      collect()
+      if (ref.deref() === undefined) return false
+    }
+    return true
+  }
+  assert.not.ok(await isAlive(lent(false)))
   endHeap(context, 0)
+  rig.refuse = () => -12
+  assert.not.ok(await isAlive(lent(true)), 'refused')
+  rig.refuse = () => undefined
+  const ref = lent(true)
+  assert.ok(await isAlive(ref))
+  endHeap(context, 0)
+  assert.not.ok(await isAlive(ref), 'ended')
   mmapper[Symbol.dispose]()
 })
 
