@@ -308,6 +308,50 @@ test('of a reservation of which nobody knows where it is nothing is released', (
   }
 })
 
+test('a reservation that nobody was shown is released, and the first chunk is what it was', () => {
+  const mmapper = new ChunkStateMmapper(SMALL)
+  mmapper.markAsMapped(0, CHUNK)
+  libc.mmap(at(0), CHUNK, 0, FIXED_ANONYMOUS, -1, 0)
+  const held = { HeldBase: at(0), HeldFrom: 0, HeldTo: CHUNK, KeepFrom: 0, KeepTo: CHUNK }
+  const place = { Kind: Journal.Reserve, Start: 0, Limit: 1, Done: 0, Asked: 0 }
+  breakOff(mmapper.handle.memory, { LooseBytes: 0, ...place, ...held, IsPlain: 1 })
+  assert.equal(mmapper.audit(), [])
+  assert.is(osOf(1), '-')
+  assert.ok(mmapper.isMappedAddress(0))
+  mmapper.unmap(0, PAGES)
+  mmapper[Symbol.dispose]()
+})
+
+test('a recorded reservation whose release throws for the heir is leaked, counted, and not shown any more', () => {
+  const { syscalls, fault, reset } = faultySyscalls()
+  const mmapper = new ChunkStateMmapper({ ...SMALL, syscalls })
+  arrange(mmapper, { map: 'UQQU', os: 'nnnn' })
+  const held = { HeldBase: at(0), HeldFrom: CHUNK, HeldTo: 3 * CHUNK, KeepFrom: CHUNK, KeepTo: 3 * CHUNK }
+  const place = { Kind: Journal.Reserve, Start: FIRST + 1, Limit: FIRST + 3, Done: 1, Asked: 0 }
+  breakOff(mmapper.handle.memory, { LooseBytes: 0, ...place, ...held, IsPlain: 1 })
+  const { map, layout } = contextOf(mmapper)
+  const forget = map.forget.bind(map)
+  const left: number[] = []
+  Object.assign(map, {
+    forget: (...args: Parameters<typeof forget>) => {
+      left.push(layout.journal[Journal.HeldTo]! - layout.journal[Journal.HeldFrom]!)
+      forget(...args)
+    },
+  })
+  reset()
+  Object.assign(fault, { at: 1 })
+  fault.instead = () => {
+    throw new Error('injected')
+  }
+  assert.equal(mmapper.audit(), [])
+  reset()
+  assert.equal(left, [0])
+  assert.is(mapOf(mmapper, 4), 'UUUU')
+  assert.is(mmapper.stats().leakedBytes, 2 * CHUNK)
+  mmapper[Symbol.dispose]()
+  assert.is(osOf(4), 'nnnn')
+})
+
 test('a reservation that was half recorded, and that the heir cannot release, is recorded whole', () => {
   const held = { HeldBase: at(0), HeldFrom: CHUNK, HeldTo: 4 * CHUNK, KeepFrom: CHUNK, KeepTo: 4 * CHUNK }
   const SHOWN = { Start: FIRST + 1, Limit: FIRST + 4 }

@@ -247,8 +247,18 @@ function watchJournal(refusals: readonly number[]) {
   os.watch = name => moments.push([name, ...(heldIn(mmapper) as unknown[])])
   Object.assign(map, {
     set: (...args: Parameters<typeof real>) => {
+      const { journal } = contextOf(mmapper).layout
+      assert.equal(args[0], { start: journal[Journal.Start], limit: journal[Journal.Limit] })
       os.watch('record')
       real(...args)
+    },
+  })
+  const memory = contextOf(mmapper).os
+  const addStray = memory.addStray.bind(memory)
+  Object.assign(memory, {
+    addStray: (...args: Parameters<typeof addStray>) => {
+      os.watch('stray')
+      addStray(...args)
     },
   })
   try {
@@ -304,6 +314,9 @@ test('the journal says before each call what is held and what is kept, and what 
     ['munmap', Reserve, 0, base, 0, all, all, all],
     ['munmap', Reserve, 0, base, 0, all, all, all],
     ['record', Reserve, 1, base, 0, all, 0, all],
+    // Kept, hence not held any more.
+    ['stray', Reserve, 2, base, all, all, 0, all],
+    ['stray', Reserve, 2, base, all, all, 0, all],
     'EPERM',
   ])
 })
@@ -552,6 +565,39 @@ test('a gap that the OS refuses is left for the next; if it refuses all, that is
   assert.match(error.message, 'No gap below 2 ** 32 is large enough')
   os.exactly = () => undefined
   end()
+})
+
+test('a preferred place is taken if it is free, and any other if it is not', () => {
+  const { mmapper, os, calls } = make()
+  os.place = at(6)
+  assert.equal(
+    calls(() => assert.is(mmapper.quarantineAddressRangePreferred(at(2), PAGES), at(2))),
+    [['mmap', at(2), CHUNK]],
+  )
+  assert.equal(
+    calls(() => assert.is(mmapper.quarantineAddressRangePreferred(at(2), PAGES), at(6))),
+    [
+      ['mmap', 0, 2 * CHUNK - PAGE],
+      ['munmap', at(7), CHUNK - PAGE],
+    ],
+  )
+  mmapper[Symbol.dispose]()
+})
+
+test('a place that is wanted exactly is refused if the OS has something there, or the chunk map', () => {
+  const { mmapper, calls } = make()
+  libc.mmap(at(2), CHUNK, 0, NO_REPLACE, -1, 0)
+  mmapper.markAsMapped(at(4), CHUNK)
+  for (const [start, asked] of [
+    [at(2), 1],
+    [at(4), 0],
+  ] as const) {
+    const made = calls(() => assert.is(thrownBy(() => mmapper.reserve(CHUNK, { at: start })).code, 'EEXIST'))
+    assert.is(made.length, asked)
+  }
+  assert.equal(runsOf(mmapper), [[at(4), CHUNK, 'Mapped']])
+  mmapper.unmap(at(4), PAGES)
+  mmapper[Symbol.dispose]()
 })
 
 test.run()
