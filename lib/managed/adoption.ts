@@ -15,7 +15,8 @@ import type { Context } from '../transition/context.js'
 import { engineSpaceOf } from '../transition/engine_space.js'
 import { transition } from '../transition/frame.js'
 import { attempt } from '../transition/roll_back.js'
-import { type Adopted, adopt, extend, forget, loadedFrom } from '../verbs/adopted.js'
+import { type Adopted, adopt, extend, forget, loadedFrom, type Taken } from '../verbs/adopted.js'
+import { discard } from '../verbs/discard.js'
 import { keepContent } from './keep_content.js'
 import { checkOwnMapping } from './own_mapping.js'
 import { type MemoryPlace, placeOf } from './wasm.js'
@@ -156,6 +157,10 @@ export function beginAdoption(context: Context, memory: object, name: string | u
   try {
     if (files.length > 0 && !adopted.hasLeftovers)
       throw adoptedTwice(memory, 'by another mapper, which has loaded an image')
+    // Behind the part of the image that was moved: else it is another memory by now, at the same addresses.
+    for (const { start, bytes } of adopted.rests) {
+      if (files.some(file => file.start + file.bytes === start)) discard(space, start, bytes)
+    }
     for (const range of files) keepContent(space, range, 'unrecorded')
   } catch (error) {
     forget(context, adopted, 'nothing')
@@ -197,11 +202,7 @@ export function endAdoptions(context: Context): void {
   }
 }
 
-function enter(
-  space: Context,
-  memory: object,
-  place: MemoryPlace,
-): Adopted & { readonly hasLeftovers: boolean } {
+function enter(space: Context, memory: object, place: MemoryPlace): Taken {
   const outcome = adopt(space, {
     ...place,
     isInUse: adopted => {

@@ -28,6 +28,7 @@ export class HeapTable {
   readonly #holders: Int32Array
   readonly #options: Int32Array
   readonly #taken: Float64Array
+  readonly #rest: Float64Array
   readonly #action: string
 
   /** `action` is what cannot be done once the table is full: `reserve another shared heap`. */
@@ -39,6 +40,7 @@ export class HeapTable {
     this.#holders = columns.holders
     this.#options = columns.options
     this.#taken = columns.taken
+    this.#rest = columns.rest
     this.#action = action
   }
 
@@ -83,10 +85,24 @@ export class HeapTable {
     this.#options[2 * heap + 1] = attributes
     this.#taken[2 * heap] = taken.start
     this.#taken[2 * heap + 1] = taken.bytes
+    this.leaveRest(heap, 0, 0)
     this.#ranges[2 * heap] = start
     this.#ranges[2 * heap + 1] = limit
     if (heap === this.limit) this.#words[this.#limitWord] = heap + 1
     return heap
+  }
+
+  /**
+   * Of an adopted memory: bytes that are to be zeros, for whoever has it next, since who left them so has not got it.
+   */
+  leaveRest(heap: number, start: number, limit: number): void {
+    this.#rest[2 * heap] = start
+    this.#rest[2 * heap + 1] = limit
+  }
+
+  restOf(heap: number): ByteRange {
+    const start = this.#rest[2 * heap]!
+    return { start, bytes: this.#rest[2 * heap + 1]! - start }
   }
 
   /** The buffer has grown: one store. */

@@ -96,7 +96,7 @@ function slabsOf({ logGranularity, logMappableBytes }: Omit<Shape, 'stateUnits'>
   return Math.max(1, 2 ** (logMappableBytes - logGranularity - LOG_CHUNKS_PER_SLAB))
 }
 
-const BYTES_PER_HEAP = 56
+const BYTES_PER_HEAP = 72
 
 /** The columns of a table of ranges that are an engine's; see `heap_table.ts`. */
 export interface HeapColumns {
@@ -111,6 +111,8 @@ export interface HeapColumns {
   readonly options: Int32Array
   /** Start and bytes by heap: what was taken of the engine's buffer. */
   readonly taken: Float64Array
+  /** Start and limit by heap: bytes that a load has left undone. */
+  readonly rest: Float64Array
 }
 
 function heapColumns(memory: SharedArrayBuffer, at: number, most: number, limitWord: number): HeapColumns {
@@ -121,6 +123,7 @@ function heapColumns(memory: SharedArrayBuffer, at: number, most: number, limitW
     holders: new Int32Array(memory, at + 16 * most, 4 * most),
     options: new Int32Array(memory, at + 32 * most, 2 * most),
     taken: new Float64Array(memory, at + 40 * most, 2 * most),
+    rest: new Float64Array(memory, at + 56 * most, 2 * most),
   }
 }
 

@@ -34,8 +34,16 @@ export interface AdoptRequest extends ByteRange {
   isInUse(adopted: Adopted): boolean
 }
 
-/** What became of it: the entry and whether pages of an image may be left in it; or the thread that has it. */
-export type AdoptOutcome = (Adopted & { readonly hasLeftovers: boolean }) | { readonly thread: string }
+/** The entry, and what a thread that died has left in the memory. */
+export interface Taken extends Adopted {
+  /** Pages of an image may be. */
+  readonly hasLeftovers: boolean
+  /** These are to be zeros. */
+  readonly rests: readonly ByteRange[]
+}
+
+/** What became of it; or the thread that has it. */
+export type AdoptOutcome = Taken | { readonly thread: string }
 
 export function adopt(context: Context, request: AdoptRequest): AdoptOutcome {
   const { main } = context
@@ -50,6 +58,7 @@ export function adopt(context: Context, request: AdoptRequest): AdoptOutcome {
       const owner = ownerOf(main, entry, request)
       if (owner !== undefined) return { thread: owner }
     }
+    const rests = before.map(entry => adopted.restOf(entry)).filter(({ bytes }) => bytes > 0)
     for (const entry of before) {
       hasLeftovers ||= !adopted.isHeld(entry)
       forgetEntry(main, entry)
@@ -60,7 +69,7 @@ export function adopt(context: Context, request: AdoptRequest): AdoptOutcome {
     const taken = { start: serial, bytes: 0 }
     const entry = adopted.add(slot, range, { protection: READ_WRITE, attributes: 0, taken })
     closeUnused(main)
-    return { entry, serial, hasLeftovers }
+    return { entry, serial, hasLeftovers, rests }
   })
 }
 

@@ -21,7 +21,8 @@
  *
  * What can be refused is in `load_staging.ts`, what replaces the old pages in `load_placing.ts`.
  *
- * **Redo.** Nothing moved: released and undone. Else what is not known to be moved is mapped in place, for the pages are
+ * **Redo.** Nothing moved: released and undone. Of a guest's memory, whose pages nobody may touch who has not got it, what of
+ * the zeros has not been moved is written down for whoever adopts it next (`leaveZeros`). Else what is not known to be moved is mapped in place, for the pages are
  * our own, and published. Where that is refused, the program has closed the file's descriptor, or the buffer of a heap is
  * not held here, protections are not known.
  */
@@ -236,6 +237,7 @@ export function redoLoad(context: Context): void {
     if (isHeld) decommitAround(context)
     else visitQuarantined(context, chunks, run => map.quarantine(run, ANY))
   } else {
+    if (!isHeld && !isUnknown) leaveZeros(context)
     const isPlaced = isHeld && ((journal[Journal.HeldFrom] === bytes && !isUnknown) || placeAll(context))
     releaseHeld(context)
     publish(context)
@@ -265,6 +267,15 @@ function settleHeld(context: Context): void {
   if (releasing <= 0) return
   journal[Journal.HeldTo] = journal[Journal.KeepTo]!
   if (isHeld) leak(context, releasing)
+}
+
+/** The first part has been moved, or both. */
+function leaveZeros({ space, heaps, layout: { journal } }: Context): void {
+  if (space !== Journal.Engine) return
+  const chunks = { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! }
+  const from = journal[Journal.StartPage]! * BYTES_IN_PAGE + journal[Journal.HeldFrom]!
+  const limit = journal[Journal.LimitPage]! * BYTES_IN_PAGE
+  for (const memory of heaps.over(chunks)) if (from < limit) heaps.leaveRest(memory, from, limit)
 }
 
 /** Maps both parts in place; false if the OS refused one, or the program has closed our descriptor. */

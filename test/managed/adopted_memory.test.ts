@@ -22,6 +22,7 @@ import { type Memory, startTiny, wasm } from '../support/guests.js'
 import { ERRNO, faultySyscalls, thrownBy } from '../support/os_tools.js'
 import { testIf } from '../support/support.js'
 import { inWorker } from '../support/workers.js'
+import { die } from '../verbs/dying_worker.js'
 
 const WASM_PAGE = 65536
 const isLinux = process.platform === 'linux'
@@ -620,6 +621,36 @@ test('a load that is broken off leaves nothing of it elsewhere, whoever goes on'
     mortal[Symbol.dispose]()
     assert.is(imageMappings(), elsewhere)
   }
+})
+
+test('a load of a shared memory, in which its thread dies, is undone or finished for who adopts it next', async () => {
+  const outcomes = new Set<string>()
+  for (const stores of [18, 23, 40]) {
+    using mmapper = new ChunkStateMmapper()
+    const shared = newShared()
+    bytesOf(shared).fill(9)
+    await die({
+      ...{ handle: mmapper.handle, scenario: 'guest', start: 0, guest: shared },
+      stores,
+    })
+    assert.is(mmapper.stats().leakedBytes, 0)
+    using adopted = mmapper.adoptMemory(shared)
+    const bytes = bytesOf(shared)
+    const first = bytes[0]!
+    outcomes.add(`${first}`)
+    assert.ok(
+      bytes.subarray(0, 4096).every(byte => byte === first),
+      `${stores} stores`,
+    )
+    const rest = first === 1 ? 0 : 9
+    assert.is(
+      bytes.subarray(4096).findIndex(byte => byte !== rest),
+      -1,
+      `${stores} stores`,
+    )
+    assert.ok(mappingsOf(adopted).every(({ isFile }) => !isFile))
+  }
+  assert.equal([...outcomes], ['9', '1'])
 })
 
 uvuTest.run()

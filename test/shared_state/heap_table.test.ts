@@ -65,6 +65,17 @@ test('a place used again is held by nobody of before', () => {
   )
 })
 
+test('what a load has left undone of a memory goes with its entry', () => {
+  const heaps = make()
+  const heap = heaps.add(0, { start: 10, limit: 20 }, OPTIONS)
+  assert.is(heaps.restOf(heap).bytes, 0)
+  heaps.leaveRest(heap, 4096, 12288)
+  assert.equal(heaps.restOf(heap), { start: 4096, bytes: 8192 })
+  heaps.remove(heap)
+  assert.is(heaps.add(0, { start: 30, limit: 40 }, OPTIONS), heap)
+  assert.is(heaps.restOf(heap).bytes, 0)
+})
+
 test('the heaps over a range are those that share a chunk with it', () => {
   fc.assert(
     fc.property(

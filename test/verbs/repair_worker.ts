@@ -3,7 +3,7 @@
  * the journal says there is all that has happened: a thread that is terminated can stop at no other place.
  */
 import { parentPort, workerData } from 'node:worker_threads'
-import { ChunkStateMmapper, type MmapperHandle } from '../../lib/index.js'
+import { ChunkStateMmapper, MemoryImage, type MmapperHandle } from '../../lib/index.js'
 import { SharedLayout } from '../../lib/shared_state/layout.js'
 import { IMAGE_SCENARIOS } from './image_scenarios.js'
 import { SCENARIOS } from './repair_scenarios.js'
@@ -12,13 +12,15 @@ export interface Death {
   readonly handle: MmapperHandle
   readonly scenario: string
   readonly start: number
+  /** A shared memory of a guest: adopted, and an image of ones loaded into its first page, zeros into the rest. */
+  readonly guest?: { readonly buffer: ArrayBufferLike }
   /** Stores to make before the one after which it stops. */
   readonly stores: number
   /** [0] set to 1 when it has stopped, to 2 when it came to the end. */
   readonly flag: SharedArrayBuffer
 }
 
-const { handle, scenario, start, stores, flag } = workerData as Death
+const { handle, scenario, start, guest, stores, flag } = workerData as Death
 const flags = new Int32Array(flag)
 let left = Number.POSITIVE_INFINITY
 
@@ -46,10 +48,23 @@ SharedLayout.open = memory => {
   return Object.assign(layout, { journal: stopping(layout.journal) })
 }
 const mmapper = ChunkStateMmapper.attach(handle)
-const { prepare, run } = SCENARIOS[scenario] ?? IMAGE_SCENARIOS[scenario]!
-const prepared = prepare?.(mmapper, start)
-left = stores
-run(mmapper, start, prepared as never)
+if (guest === undefined) runScenario()
+else loadInto(guest)
+
+function runScenario(): void {
+  const { prepare, run } = SCENARIOS[scenario] ?? IMAGE_SCENARIOS[scenario]!
+  const prepared = prepare?.(mmapper, start)
+  left = stores
+  run(mmapper, start, prepared as never)
+}
+
+function loadInto(memory: { readonly buffer: ArrayBufferLike }): void {
+  const adopted = mmapper.adoptMemory(memory)
+  const image = MemoryImage.of(new Uint8Array(4096).fill(1))
+  left = stores
+  adopted.load(image, { bytes: adopted.bytes })
+}
+
 left = Number.POSITIVE_INFINITY
 Atomics.store(flags, 0, 2)
 Atomics.notify(flags, 0)
