@@ -75,4 +75,37 @@ testDetaching(test, import.meta.url, 'the end of the stack is no answer', () => 
   assert.is(buffer.byteLength, 8)
 })
 
+testDetaching(test, import.meta.url, 'at the end of the stack a view is detached, or the call fails', () => {
+  const buffers = Array.from({ length: 20_000 }, () => new ArrayBuffer(8))
+  let next = 0
+  detach(buffers[next++]!)
+  const {
+    true: yes,
+    RangeError: _,
+    ...others
+  } = Object.fromEntries(outcomesByDepth(() => detach(buffers[next++]!)))
+  assert.equal(others, {})
+  assert.ok(yes! > 100)
+})
+
+testDetaching(
+  test,
+  import.meta.url,
+  'an engine that transfers before it looks is asked nothing',
+  async () => {
+    const { structuredClone } = globalThis
+    const transfersFirst = (value: unknown, { transfer }: { transfer: ArrayBuffer[] }): unknown => {
+      for (const buffer of transfer) buffer.transfer()
+      return structuredClone(value)
+    }
+    Object.assign(globalThis, { structuredClone: transfersFirst })
+    const anew = new URL('../../lib/transition/detaching.js?anew', import.meta.url).href
+    const loaded = (await import(anew)) as { isDetachable(view: ArrayBuffer): boolean }
+    Object.assign(globalThis, { structuredClone })
+    const buffer = new ArrayBuffer(8)
+    for (let round = 0; round < 2; round++) assert.ok(loaded.isDetachable(buffer))
+    assert.is(buffer.byteLength, 8)
+  },
+)
+
 test.run()

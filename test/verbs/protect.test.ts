@@ -3,6 +3,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { libcSyscalls } from '../../lib/index.js'
 import { contextOf } from '../../lib/transition/context.js'
+import { testDetaching } from '../support/detaching.js'
 import { CHUNK, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { at, osOf, watchCalls } from '../support/watched_calls.js'
 
@@ -61,5 +62,32 @@ test('pages around the protected ones, of which nothing is known, are looked up:
   libc.mprotect(at(0) + 8192, 4096, 3)
   mmapper[Symbol.dispose]()
 })
+
+testDetaching(
+  test,
+  import.meta.url,
+  'views stay while their pages can be read, and those beside pages that cannot',
+  () => {
+    const { mmapper } = watchCalls()
+    mmapper.ensureMapped(at(0), 2 * PAGES)
+    const views = [
+      mmapper.view(at(0), CHUNK),
+      mmapper.view(at(1), 4096),
+      mmapper.view(at(1) + 8192, 4096),
+      mmapper.view(at(1) + 4096, 4096),
+    ]
+    mmapper.protect(at(0), 2 * PAGES, 'Read')
+    assert.equal(
+      views.map(({ byteLength }) => byteLength),
+      [CHUNK, 4096, 4096, 4096],
+    )
+    mmapper.protect(at(1) + 4096, 1, 'NoAccess')
+    assert.equal(
+      views.map(({ byteLength }) => byteLength),
+      [CHUNK, 4096, 4096, 0],
+    )
+    mmapper[Symbol.dispose]()
+  },
+)
 
 test.run()
