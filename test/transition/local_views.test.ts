@@ -169,7 +169,7 @@ testDetaching(
   import.meta.url,
   'detaching forgets the view, and one that could not be told is told by the next',
   () => {
-    const { rig, views, view, takeTold } = make()
+    const { rig, views, view, get, takeTold } = make()
     const first = view(0, 4096)
     takeTold()
     views.detachOver(ALL)
@@ -184,6 +184,7 @@ testDetaching(
     )
     rig.removing = undefined
     assert.is(second.byteLength, 0)
+    assert.is(get(0, 4096), undefined)
     assert.equal(views.stuckOver(ALL), [])
     assert.equal(takeTold(), [['remove', SLOT, 1]])
     assert.not.ok(views.hasAny)
