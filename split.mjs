@@ -36,6 +36,7 @@ const LATER = [
   'mapper/audit',
   'mapper/inspect',
   'mapper/report',
+  'mapper/terminate',
   'picture/',
 ]
 /** What these look at is made by the second part. Before that is loaded there is none: they do nothing then. */

@@ -28,6 +28,7 @@ export type {
   MmapperOptions,
   MmapperStats,
   Run,
+  WorkerThread,
 } from './mapper/mmapper.js'
 export { libcSyscalls, type Syscalls } from './os/libc.js'
 export type { SyscallCounts } from './os/os_memory.js'

@@ -8,6 +8,8 @@ import { invalidHandle } from './errors.js'
 export interface MmapperHandle {
   readonly kind: 'mmapper'
   readonly memory: SharedArrayBuffer
+  /** @internal How threads tell when they must not be ended. */
+  readonly ending?: SharedArrayBuffer
 }
 
 /** What `attach` functions need of a mapper. */

@@ -30,6 +30,7 @@ import { reduceClaims, reduceClaimsByState } from '../managed/claims.js'
 import { type Reservation, reserve } from '../managed/reservation.js'
 import { reserveSharedHeap, type SharedHeap } from '../managed/shared_heap.js'
 import type { WasmMemory } from '../managed/wasm.js'
+import { adoptBoard, endingBoard } from '../os/critical.js'
 import type { Syscalls } from '../os/libc.js'
 import { releaseMaps } from '../os/maps_file.js'
 import { leaveUncharged } from '../os/uncharged.js'
@@ -51,8 +52,9 @@ import { auditOf } from './audit.js'
 import { dispose } from './dispose.js'
 import { inspectMmapper } from './inspect.js'
 import { checkAttachOptions, checkMapperOptions } from './mapper_options.js'
-import type { Discrepancy, Mmapper, MmapperOptions, MmapperStats, Run } from './mmapper.js'
+import type { Discrepancy, Mmapper, MmapperOptions, MmapperStats, Run, WorkerThread } from './mmapper.js'
 import { runsOf, statsOf } from './report.js'
+import { terminate } from './terminate.js'
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom')
 /** Keeps `ChunkStateMmapper.attach` from being confused with construction by options. */
@@ -121,7 +123,8 @@ export class ChunkStateMmapper implements Mmapper {
   static attach(handle: MmapperHandle, options: Pick<MmapperOptions, 'syscalls'> = {}): ChunkStateMmapper {
     const syscalls = checkAttachOptions(options)
     loadLater()
-    const { memory } = readHandle<MmapperHandle>('mmapper', handle, ['memory'])
+    const { memory, ending } = readHandle<MmapperHandle>('mmapper', handle, ['memory', 'ending'])
+    adoptBoard(ending)
     return attachTo({ layout: SharedLayout.open(memory, handle), syscalls })
   }
 
@@ -129,7 +132,11 @@ export class ChunkStateMmapper implements Mmapper {
     const context = this.#live()
     // Whoever gets the handle may die in any call, and this thread then finishes it.
     loadLater()
-    const handle: MmapperHandle = { kind: 'mmapper', memory: context.layout.buffer }
+    const handle: MmapperHandle = {
+      kind: 'mmapper',
+      memory: context.layout.buffer,
+      ending: endingBoard().memory,
+    }
     return Object.defineProperty(handle, INSPECT, {
       value: () => '[handle of ChunkStateMmapper]',
       configurable: true,
@@ -253,6 +260,11 @@ export class ChunkStateMmapper implements Mmapper {
   adoptMemory(memory: WasmMemory, options?: AdoptOptions): AdoptedMemory {
     const checked = checkAdoptOptions(options)
     return adoptMemory(this.#live(), memory, checked)
+  }
+
+  async terminate(worker: WorkerThread): Promise<number> {
+    this.#live()
+    return terminate(worker)
   }
 
   // ── looking inside ──

@@ -94,6 +94,12 @@ export interface MmapperStats extends MappedTotals {
   readonly leakedBytes: number
 }
 
+/** What `Mmapper.terminate` needs of a worker of node:worker_threads. */
+export interface WorkerThread {
+  readonly threadId: number
+  terminate(): Promise<number>
+}
+
 /** A range about which the chunk map and the OS disagree. */
 export interface Discrepancy extends ByteRange {
   readonly state: MapState
@@ -243,6 +249,14 @@ export interface Mmapper extends Disposable {
    * @throws {MmapperError} `ERR_MMAPPER_UNSUPPORTED`: its pages are not its own, so that they cannot be managed
    */
   adoptMemory(memory: WasmMemory, options?: AdoptOptions): AdoptedMemory
+
+  /**
+   * Ends a worker that uses this library: call it instead of `worker.terminate()`, which ends the process (SIGABRT) where
+   * the worker is loading the library or making a view just then. Waits for that, some milliseconds at most. The same is
+   * done for every worker when the main thread ends the process. Workers are to be started after `handle` was read.
+   * @returns the exit code, as `worker.terminate()` does
+   */
+  terminate(worker: WorkerThread): Promise<number>
 
   /** All runs but the Unmapped ones, ascending; as they were at the call. */
   runs(): Iterable<Run>

@@ -5,8 +5,9 @@
  * Addresses and lengths are declared as integers, so they travel as JavaScript numbers (no BigInt) and
  * failure arrives as -1. Type names of koffi are global to the process, so only built-in ones are used.
  */
-import type { LibraryHandle } from 'koffi'
+import type koffiModule from 'koffi'
 import { MmapperError } from '../base/errors.js'
+import { critical } from './critical.js'
 import type { PlatformConstants } from './platform/constants.js'
 import { platformConstants } from './platform/index.js'
 
@@ -45,7 +46,7 @@ export interface Syscalls {
 
 type SyscallName = keyof Syscalls
 
-type Koffi = typeof import('koffi')
+type Koffi = typeof koffiModule
 
 declare const __filename: string
 
@@ -76,15 +77,15 @@ function requireKoffi(): Koffi {
   throw missing
 }
 
-const koffi = PLATFORM === undefined ? undefined : requireKoffi()
-const libc = koffi?.load(null)
+const koffi = PLATFORM === undefined ? undefined : critical(requireKoffi)
+const libc = koffi && critical(() => koffi.load(null))
 const errno = koffi?.errno as Koffi['errno']
 
 type AnyFunction = (...args: (number | string)[]) => number
 
 /**
  * @internal A function of libc under the convention of `Syscalls`, or undefined where libc has none of that name. To
- * be called once a function, and not while a lock is held: a worker that is terminated in here ends the process.
+ * be called once a function, and not while a lock is held.
  */
 export function libcFunction(declaration: string): AnyFunction | undefined {
   const call = plainFunction(declaration)
@@ -98,7 +99,7 @@ export function libcFunction(declaration: string): AnyFunction | undefined {
 /** @internal As `libcFunction`, with results as they are: for what is called often. */
 export function plainFunction(declaration: string): AnyFunction | undefined {
   try {
-    return libc!.func(declaration) as AnyFunction
+    return critical(() => libc!.func(declaration) as AnyFunction)
   } catch {
     return undefined
   }
@@ -109,7 +110,7 @@ export function libcErrno(): number {
   return errno()
 }
 
-function bind(platform: PlatformConstants, libc: LibraryHandle): Syscalls {
+function bind(platform: PlatformConstants, libc: ReturnType<Koffi['load']>): Syscalls {
   const mmap = libc.func(
     'intptr_t mmap(uintptr_t address, size_t length, int prot, int flags, int fd, int64_t offset)',
   )
@@ -202,7 +203,8 @@ const REFUSING: Syscalls = {
 }
 
 /** @internal The real system calls. Users get copies: a mapper that has this object was given no others. */
-export const LIBC: Syscalls = PLATFORM === undefined || libc === undefined ? REFUSING : bind(PLATFORM, libc)
+export const LIBC: Syscalls =
+  PLATFORM === undefined || libc === undefined ? REFUSING : critical(() => bind(PLATFORM, libc))
 
 /** Calls that `stats().syscalls` counts, in the order of their counters. */
 export const SYSCALL_NAMES = [

@@ -97,6 +97,12 @@ function findSelf(): Self {
   return { id: FALLBACK_BASE + workerId(), worker: workerId(), startTime: NOT_KNOWN }
 }
 
+/** What the runtime calls this thread: 0 is the main one. */
+export function workerIdOfSelf(): number {
+  self ??= findSelf()
+  return self.worker
+}
+
 /** Not asked for in the main thread: loading this module takes 2 ms. */
 function workerId(): number {
   return process.getBuiltinModule('node:worker_threads').threadId

@@ -9,6 +9,7 @@ import { invalidArgType, invalidArgValue, outOfRange } from '../base/errors.js'
 import { MapState } from '../base/policy.js'
 import { NO_ACCESS } from '../base/protections.js'
 import { type ByteRange, formatBytes, formatRange } from '../base/range.js'
+import { critical } from '../os/critical.js'
 import { longestBuffer } from '../os/libc.js'
 import type { Context } from '../transition/context.js'
 import { transition } from '../transition/frame.js'
@@ -26,12 +27,14 @@ export function view(context: Context, range: ByteRange): ArrayBuffer {
     throw outOfRange('bytes', `at most ${longest} (${formatBytes(longest)}) in this runtime`, bytes)
   }
   const pages = pagesOf(context, start, bytes)
-  return transition(context, () => {
+  const make = (): ArrayBuffer => {
     settleHeaps(context, 'view', pages.chunks)
     checkMapped(context, 'view', pages.chunks)
     checkAccessible(context, pages)
     return context.localViews.make(pages)
-  })
+  }
+  // All of it, as nothing critical begins while the lock is held.
+  return critical(() => transition(context, make))
 }
 
 function checkAccessible(context: Context, pages: Pages): void {

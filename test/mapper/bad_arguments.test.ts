@@ -447,7 +447,7 @@ test('no argument at all is refused as well', () => {
 
 test('every method of the contract is in the tables', () => {
   const tried = METHODS.map(({ name }) => name)
-  const none = ['constructor', 'handle', 'isMappedAddress', 'stateAt', 'runs', 'stats', 'audit']
+  const none = ['constructor', 'handle', 'isMappedAddress', 'stateAt', 'runs', 'stats', 'audit', 'terminate']
   assert.equal([...tried, ...none].sort(), Object.getOwnPropertyNames(ChunkStateMmapper.prototype).sort())
   const namesOf = (type: { prototype: object }): string[] => Object.getOwnPropertyNames(type.prototype)
   const all = [...namesOf(OwnedRange), ...namesOf(SharedHeap), ...namesOf(Reservation)]
@@ -595,7 +595,7 @@ test('a handle is read once, each field', () => {
   }
   const [ofMapper, mapperReads] = watched(mmapper.handle)
   ChunkStateMmapper.attach(ofMapper as never)[Symbol.dispose]()
-  assert.equal(mapperReads, ['kind', 'memory'])
+  assert.equal(mapperReads, ['kind', 'memory', 'ending'])
   const [ofHeap, heapReads] = watched(heap.handle)
   SharedHeap.attach(mmapper, ofHeap as never)[Symbol.dispose]()
   assert.equal(heapReads, ['kind', 'mapper', 'buffer', 'byteOffset', 'start', 'bytes'])
