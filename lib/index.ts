@@ -20,6 +20,7 @@ export { Reservation } from './managed/reservation.js'
 export { SharedHeap } from './managed/shared_heap.js'
 export type { ViewOf, ViewType } from './managed/typed_views.js'
 export type { WasmGlobal, WasmMemory } from './managed/wasm.js'
+export { WriteTracker } from './managed/write_tracker.js'
 export { ChunkStateMmapper, createMmapper } from './mapper/chunk_state_mmapper.js'
 export type {
   Discrepancy,

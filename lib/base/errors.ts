@@ -263,7 +263,13 @@ export function illegalConstructor(name: string, makers: string): TypeError {
 
 /** @internal */
 export function disposedError(
-  what: 'mapper' | 'shared heap' | 'reservation' | 'adopted memory' | 'memory image' = 'mapper',
+  what:
+    | 'mapper'
+    | 'shared heap'
+    | 'reservation'
+    | 'adopted memory'
+    | 'memory image'
+    | 'write tracker' = 'mapper',
 ): MmapperError {
   return new MmapperError(
     'ERR_MMAPPER_DISPOSED',

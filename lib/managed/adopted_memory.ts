@@ -26,6 +26,7 @@ import { discard } from '../verbs/discard.js'
 import { load } from '../verbs/load.js'
 import { reset } from '../verbs/reset.js'
 import { residentBytes } from '../verbs/resident.js'
+import type { Place } from '../verbs/track_writes.js'
 import { type Adoption, beginAdoption, bindAdoption } from './adoption.js'
 import { type GlobalValues, type GuestGlobals, readGlobals, restoreGlobals } from './guest_globals.js'
 import {
@@ -40,6 +41,7 @@ import { checkOffset, checkRange, checkSize, checkWhole, type Extent } from './o
 import { retell } from './retelling.js'
 import { snapshotOf } from './snapshot.js'
 import { checkMemory, type WasmMemory } from './wasm.js'
+import { endTrackersOf, trackMemory, type WriteTracker } from './write_tracker.js'
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom')
 const NOUN = 'memory'
@@ -183,6 +185,19 @@ export class AdoptedMemory implements ManagedMemory<never> {
     )
   }
 
+  trackWrites(): WriteTracker {
+    const look = (): Place => {
+      const { start, bytes } = this.#look()
+      const page = this.#bytesInOsPage
+      return { start, bytes, pieces: [{ start: start / page, limit: (start + bytes) / page }] }
+    }
+    const told = (error: unknown): unknown => {
+      if (this.#adoption.isEnded) return disposedError('adopted memory')
+      return retell(error, { start: this.start, noun: NOUN, operation: 'track writes of' })
+    }
+    return trackMemory({ owner: this, context: this.#adoption.space, look, told })
+  }
+
   view(): never {
     throw unsupported('view', VIEW_CAUSE)
   }
@@ -196,6 +211,7 @@ export class AdoptedMemory implements ManagedMemory<never> {
     const { start } = checkMemory(this.#memory)
     try {
       this.#adoption.end(this.#memory)
+      endTrackersOf(this.#adoption.context, this)
     } catch (error) {
       const parts = ['load', 'take a snapshot of']
       throw retell(error, { start, noun: NOUN, operation: 'dispose', parts })

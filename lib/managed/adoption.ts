@@ -17,6 +17,7 @@ import { transition } from '../transition/frame.js'
 import { attempt } from '../transition/roll_back.js'
 import { type Adopted, adopt, extend, forget, loadedFrom, type Taken } from '../verbs/adopted.js'
 import { discard } from '../verbs/discard.js'
+import { followTracked, isTracking } from '../transition/tracked.js'
 import { keepContent } from './keep_content.js'
 import { checkOwnMapping } from './own_mapping.js'
 import { type MemoryPlace, placeOf } from './wasm.js'
@@ -75,6 +76,7 @@ export class Adoption {
     if (place.start !== before.start || (before.bytes === 0 && place.bytes > 0)) this.#move(memory, place)
     else if (place.bytes > before.bytes) {
       extend(this.space, this.#adopted, place)
+      this.#followTracked(place)
       this.#place = place
       this.#tellName({ start: place.start + before.bytes, bytes: place.bytes - before.bytes })
     }
@@ -87,8 +89,14 @@ export class Adoption {
     forget(this.context, this.#adopted, 'nothing')
     if (place.bytes > 0) checkOwnMapping(place, this.context.geometry.bytesInOsPage)
     this.#adopted = enter(this.space, memory, place)
+    this.#followTracked(place)
     this.#place = place
     this.#tellName(place)
+  }
+
+  #followTracked(place: ByteRange): void {
+    const { context } = this
+    if (isTracking(context)) transition(context, () => followTracked(context, this.#place.start, place))
   }
 
   /** Tells the kernel what it has forgotten with a mapping. A hint: failing is nothing. */

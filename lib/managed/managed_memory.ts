@@ -35,6 +35,7 @@ import type { MemoryAdvice, MmapProtection } from '../base/policy.js'
 import type { Address, ByteRange } from '../base/range.js'
 import type { MemoryImage } from './memory_image.js'
 import type { ViewOf, ViewType } from './typed_views.js'
+import type { WriteTracker } from './write_tracker.js'
 
 /** Options of `ManagedMemory.load`. */
 export interface LoadOptions {
@@ -131,6 +132,15 @@ export interface ManagedMemory<B extends ArrayBufferLike = ArrayBufferLike> exte
    * @throws {MmapError} the OS does not say
    */
   residentBytes(offset?: number, bytes?: number): number
+
+  /**
+   * Notes which pages are written from now on, by whomever, kernel and other threads included: for incremental snapshots,
+   * old generations, code that cannot be instrumented. The first write to a page after each `take` costs a page fault
+   * (about 1 µs).
+   * @throws {MmapError} reason `unsupported`: the kernel cannot, or a policy forbids it
+   * @throws {MmapperError} `ERR_MMAPPER_EXHAUSTED`: too many trackers are alive
+   */
+  trackWrites(): WriteTracker
 
   /**
    * A typed array or DataView over the memory: `view(Int32Array, offset, length)`. Of fixed length (in elements, bytes

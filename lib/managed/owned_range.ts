@@ -20,6 +20,7 @@ import { load } from '../verbs/load.js'
 import { protect } from '../verbs/protect.js'
 import { reset } from '../verbs/reset.js'
 import { residentBytes } from '../verbs/resident.js'
+import type { Place } from '../verbs/track_writes.js'
 import { view } from '../verbs/view.js'
 import { checkImageOffset, checkLoadOptions, checkResetOptions } from './image_options.js'
 import type { LoadOptions, ManagedMemory, ResetOptions } from './managed_memory.js'
@@ -35,6 +36,7 @@ import {
   type ViewOf,
   type ViewType,
 } from './typed_views.js'
+import { endTrackersOf, trackMemory, type WriteTracker } from './write_tracker.js'
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom')
 const DISCARD_INSTEAD = '. To return the memory of single pages, use discard(offset, bytes)'
@@ -48,6 +50,8 @@ export const END = Symbol('end')
 export const BACKING = Symbol('backing')
 /** @internal */
 export const GONE = Symbol('gone')
+/** @internal */
+export const PIECES = Symbol('pieces')
 
 /** @internal How errors and people call it. */
 export interface Kind {
@@ -100,6 +104,9 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
 
   /** @internal The first of these chunks that are no longer this object's, if any. */
   abstract [GONE](start: number, limit: number): ChunkRange | undefined
+
+  /** @internal The chunks that are still this object's. */
+  abstract [PIECES](): readonly ChunkRange[]
 
   // ── the contract ──
 
@@ -207,6 +214,15 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
     )
   }
 
+  trackWrites(): WriteTracker {
+    const context = this.#live()
+    const look = (): Place => {
+      this.#live()
+      return { start: this.start, bytes: this.bytes, pieces: this[PIECES]() }
+    }
+    return trackMemory({ owner: this, context, look, told: error => this.#cause('track writes of', error) })
+  }
+
   view<V extends ArrayBufferView>(type: ViewType<V>, offset = 0, length?: number): ViewOf<V, B> {
     this.#live()
     const viewClass = checkViewType(type)
@@ -234,6 +250,7 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
       throw this.#told('dispose', error)
     }
     this.#isDisposed = true
+    endTrackersOf(this.#context, this)
   }
 
   [Symbol.dispose](): void {

@@ -21,7 +21,7 @@ import { checkViews } from '../transition/refusal.js'
 import { quarantineAnywhere, reserveExactly } from '../verbs/reserve.js'
 import { unmapHeld } from '../verbs/unmap.js'
 import { type Claim, goneFrom, makeClaim, reduceClaim } from './claims.js'
-import { BACKING, END, GONE, IS_ENDED, OwnedRange } from './owned_range.js'
+import { BACKING, END, GONE, IS_ENDED, OwnedRange, PIECES } from './owned_range.js'
 import { retellReserving } from './retelling.js'
 import type { Backing } from './typed_views.js'
 
@@ -68,6 +68,11 @@ export class Reservation extends OwnedRange<ArrayBuffer> {
   /** @internal */
   override [GONE](start: number, limit: number): ChunkRange | undefined {
     return this.#claim.isWhole ? undefined : goneFrom(this.#claim, { start, limit })
+  }
+
+  /** @internal */
+  override [PIECES](): readonly ChunkRange[] {
+    return this.#claim.pieces
   }
 
   /** @internal Unmaps what is its own. */

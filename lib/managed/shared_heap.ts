@@ -28,7 +28,7 @@ import { sweepDeadThreads } from '../transition/sweep.js'
 import { endHeap, type HeapPlace, lend } from '../verbs/lend.js'
 import { checkHandle } from './heap_handle.js'
 import { placeHeap } from './heap_place.js'
-import { BACKING, END, GONE, IS_ENDED, OwnedRange } from './owned_range.js'
+import { BACKING, END, GONE, IS_ENDED, OwnedRange, PIECES } from './owned_range.js'
 import { type Backing, printAs } from './typed_views.js'
 
 const KIND = { name: 'SharedHeap', noun: 'heap', subject: 'shared heap' } as const
@@ -128,6 +128,11 @@ export class SharedHeap extends OwnedRange<SharedArrayBuffer> {
   /** @internal What was unmapped by address the engine has again: the chunk map says so. */
   override [GONE](): undefined {
     return undefined
+  }
+
+  /** @internal */
+  override [PIECES](): readonly ChunkRange[] {
+    return [this.#range]
   }
 
   /** @internal True once another thread, or the mapper, ended the heap. */

@@ -13,6 +13,7 @@ import { prepareToClose } from '../transition/loaded.js'
 import { closePageScan } from '../transition/page_scan.js'
 import { checkViews } from '../transition/refusal.js'
 import { clearSlot, sweepDeadThreads } from '../transition/sweep.js'
+import { closeUserfault } from '../transition/tracked.js'
 import { endHeap, forgetEnded, openGuards } from '../verbs/lend.js'
 import { unmapHeld } from '../verbs/unmap.js'
 
@@ -38,6 +39,7 @@ export function dispose(context: Context): void {
       end(context)
       Atomics.store(words, Word.Disposed, 1)
     } else detachOnly(context)
+    closeUserfault(context)
     context.os.sweepStrays()
     context.heldHeaps.clear()
   })
@@ -79,6 +81,7 @@ function end(context: Context): void {
   unmapHeld(context, everything)
   context.localViews.detachOver(context.geometry.byteRange(everything))
   for (const heap of heaps) forgetEnded(context, heap)
+  for (let slot = 0; slot < context.threads.limit; slot++) context.trackers.removeAll(slot)
 }
 
 function usedHeaps({ heaps }: Context): number[] {

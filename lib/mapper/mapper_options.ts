@@ -58,6 +58,7 @@ function checkSyscalls(syscalls: Syscalls | undefined): Syscalls {
     throw invalidArgType('options.syscalls', 'an object', syscalls)
   for (const name of Object.keys(LIBC) as (keyof Syscalls)[]) {
     const call: unknown = syscalls[name]
+    if (call === undefined && name === 'userfaultfd') continue
     if (typeof call !== 'function') throw invalidArgType(`options.syscalls.${name}`, 'a function', call)
   }
   return syscalls

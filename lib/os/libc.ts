@@ -10,6 +10,7 @@ import { MmapperError } from '../base/errors.js'
 import { critical } from './critical.js'
 import type { PlatformConstants } from './platform/constants.js'
 import { platformConstants } from './platform/index.js'
+import { userfaultConstants } from './platform/userfault.js'
 
 /** @internal The constants of the running platform; undefined where this library has none. */
 export const PLATFORM: PlatformConstants | undefined = platformConstants(process.platform, process.arch)
@@ -40,6 +41,8 @@ export interface Syscalls {
   pwrite(fd: number, address: number, length: number, offset: number): number
   /** ioctl(2) with the address of a structure: the result. `-ENOSYS` where page maps cannot be scanned. */
   ioctl(fd: number, request: number, address: number): number
+  /** userfaultfd(2): a descriptor. `-ENOSYS` where there is none. A replacement without it gets the real one. */
+  userfaultfd?(flags: number): number
   /** sysconf(3): the value. Only asked for the page size. */
   sysconf(name: number): number
 }
@@ -110,6 +113,15 @@ export function libcErrno(): number {
   return errno()
 }
 
+/** Bound when first called: few programs track writes. */
+let openUserfault: ((flags: number) => number) | undefined
+
+function bindUserfault({ name, ENOSYS }: PlatformConstants): (flags: number) => number {
+  const number = userfaultConstants(name)?.SYS_userfaultfd
+  const call = number === undefined ? undefined : libcFunction('long syscall(long number, long flags)')
+  return call === undefined ? () => -ENOSYS : flags => call(number!, flags)
+}
+
 function bind(platform: PlatformConstants, libc: ReturnType<Koffi['load']>): Syscalls {
   const mmap = libc.func(
     'intptr_t mmap(uintptr_t address, size_t length, int prot, int flags, int fd, int64_t offset)',
@@ -168,6 +180,10 @@ function bind(platform: PlatformConstants, libc: ReturnType<Koffi['load']>): Sys
       const result = ioctl(fd, request, address)
       return result === -1 ? -errno() : result
     },
+    userfaultfd(flags) {
+      openUserfault ??= bindUserfault(platform)
+      return openUserfault(flags)
+    },
     sysconf(name) {
       const result = sysconf(name)
       return result < 0 ? -errno() : result
@@ -199,6 +215,7 @@ const REFUSING: Syscalls = {
   pread: refuse,
   pwrite: refuse,
   ioctl: refuse,
+  userfaultfd: refuse,
   sysconf: refuse,
 }
 

@@ -18,6 +18,7 @@ import { PLATFORM, type Syscalls } from './libc.js'
 import { comparePages, type Original } from './page_compare.js'
 import { PagemapFile } from './pagemap_file.js'
 import { type PageCategories, PagemapScan } from './pagemap_scan.js'
+import type { UserfaultConstants } from './platform/userfault.js'
 
 export const PageKind = {
   /**
@@ -133,6 +134,42 @@ export class PageMap {
     }
     found.end()
     return result < 0 ? result : found.bytes
+  }
+
+  /**
+   * Visits the pages that were written since they were last visited by this, and starts anew with each; see
+   * `userfaultfd.ts`. `every`: those with content too that were not written, but for a file's own.
+   * @returns 0 or `-errno`, `-EPERM` where a part is not registered: what was visited by then is so all the same
+   */
+  takeWritten(
+    calls: ScanCalls,
+    range: PageRange,
+    visit: VisitPages,
+    { PAGE_IS_WRITTEN, PM_SCAN_WP_MATCHING, PM_SCAN_CHECK_WPASYNC }: UserfaultConstants,
+    which: 'written' | 'every',
+  ): number {
+    const { PAGE_IS_FILE, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_PFNZERO, EINVAL } = PLATFORM!
+    const found = new JoinedPages(visit)
+    const limits = { start: range.start, limit: range.start + range.bytes }
+    const ask = (): number => {
+      const opened = this.open()
+      if (opened < 0) return opened
+      const categories = {
+        all: which === 'written' ? PAGE_IS_WRITTEN : 0,
+        any: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+        none: PAGE_IS_FILE | PAGE_IS_PFNZERO | this.#guard,
+        flags: PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
+      }
+      return this.#scan.scan(calls, this.#fd, categories, limits, found)
+    }
+    let result = ask()
+    if (result < 0 && this.#isLostNow(result)) result = ask()
+    if (result === -EINVAL && this.#guard !== 0) {
+      this.#guard = 0
+      result = ask()
+    }
+    found.end()
+    return result
   }
 
   #ask(

@@ -15,11 +15,14 @@ export interface PageCategories {
   readonly all: number
   readonly any: number
   readonly none: number
+  /** Of `PM_SCAN_…`; none by default. */
+  readonly flags?: number | undefined
 }
 
 /** Which word of `struct pm_scan_arg` is what; those left out stay 0. */
 const Word = {
   Size: 0,
+  Flags: 1,
   Start: 2,
   Limit: 3,
   WalkEnd: 4,
@@ -43,7 +46,8 @@ function get(words: Uint32Array, index: number): number {
   return words[2 * index + HIGH]! * 2 ** 32 + words[2 * index + LOW]!
 }
 
-function set(words: Uint32Array, index: number, value: number): void {
+/** Stores a word of 64 bits. */
+export function set(words: Uint32Array, index: number, value: number): void {
   words[2 * index + HIGH] = Math.floor(value / 2 ** 32)
   words[2 * index + LOW] = value % 2 ** 32
 }
@@ -65,18 +69,21 @@ export class PagemapScan {
   scan(
     calls: Pick<Syscalls, 'ioctl'>,
     fd: number,
-    { all, any, none }: PageCategories,
+    { all, any, none, flags = 0 }: PageCategories,
     { start, limit }: { readonly start: number; readonly limit: number },
     found: JoinedPages,
   ): number {
     const argument = this.#argument
+    set(argument, Word.Flags, flags)
     set(argument, Word.Inverted, none)
     set(argument, Word.All, all | none)
     set(argument, Word.Any, any)
     set(argument, Word.Limit, limit)
     for (let at = start; at < limit; ) {
       set(argument, Word.Start, at)
+      if (flags !== 0) this.#regions.fill(0)
       const count = calls.ioctl(fd, this.#request, this.#address)
+      if (count < 0 && flags !== 0) this.#add(this.#given, found)
       if (count < 0) return count
       const next = Math.max(get(argument, Word.WalkEnd), this.#add(count, found))
       // A kernel that stays where it is would be asked for ever.
@@ -84,6 +91,14 @@ export class PagemapScan {
       at = next
     }
     return 0
+  }
+
+  /** How many ranges a scan has given that was refused half-way: what it did to them is done, and it does not say it. */
+  get #given(): number {
+    const regions = this.#regions
+    let count = 0
+    while (count < MOST_REGIONS && get(regions, count * WORDS_IN_REGION + 1) !== 0) count++
+    return count
   }
 
   /** Where the last one ends. */

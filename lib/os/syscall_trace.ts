@@ -63,7 +63,9 @@ export class SyscallTrace {
     const plain = this.#plain
     const names = Object.keys(LIBC) as (keyof Syscalls)[]
     return Object.fromEntries(
-      names.map(name => [name, this.#wrap(name, plain[name].bind(plain))]),
+      names
+        .filter(name => name !== 'userfaultfd' || plain[name] !== undefined)
+        .map(name => [name, this.#wrap(name, plain[name]!.bind(plain))]),
     ) as unknown as Syscalls
   }
 

@@ -16,6 +16,7 @@
  *   views       live ArrayBuffers over the memory, of all threads
  *   images      what was loaded from which file, descriptors of these, and where they are mapped to be copied from
  *   kept        pages that resets have copied back
+ *   trackers    who tracks writes of what, and what others have to tell them
  *   annotations names, 80 bytes each, in chains by hash
  *   level 1     a word per slab, for states and for attributes
  *   attributes  cells of slabs whose chunks have different attributes, 32 KiB units, returned
@@ -52,9 +53,11 @@ import {
   MOST_IMAGE_FILES,
   MOST_IMAGE_RANGES,
   MOST_KEPT_RANGES,
+  MOST_NOTES,
   MOST_STRAYS,
   MOST_TABLES,
   MOST_THREADS,
+  MOST_TRACKERS,
   MOST_VIEWS,
   NUMBERS,
   WORDS,
@@ -161,6 +164,9 @@ function placesOf(shape: Shape) {
     images: place(32 * MOST_IMAGE_RANGES),
     imageFiles: place(44 * MOST_IMAGE_FILES),
     kept: place(16 * MOST_KEPT_RANGES),
+    trackerStates: place(12 * MOST_TRACKERS),
+    trackerRanges: place(16 * MOST_TRACKERS),
+    trackerNotes: place(16 * MOST_NOTES * MOST_TRACKERS),
     generations: place(4 * MOST_ANNOTATIONS),
     names: place(BYTES_IN_NAME * MOST_ANNOTATIONS),
     annotationChains: place(4 * 2 ** LOG_CHAINS),
@@ -216,6 +222,11 @@ export class SharedLayout {
   /** Start and limit page by range that was copied back. */
   readonly keptStarts: Float64Array
   readonly keptLimits: Float64Array
+  /** By tracker: slot + 1 of its thread (0 free), whether it is unsure, how many notes it has. */
+  readonly trackerStates: Int32Array
+  /** Start and limit by tracker; by note. */
+  readonly trackerRanges: Float64Array
+  readonly trackerNotes: Float64Array
   /** Chunks by category and annotation. */
   readonly annotationTotals: Float64Array
   readonly annotationGenerations: Int32Array
@@ -287,6 +298,9 @@ export class SharedLayout {
     this.fileDescriptors = new Int32Array(memory, at.imageFiles + 40 * MOST_IMAGE_FILES, MOST_IMAGE_FILES)
     this.keptStarts = new Float64Array(memory, at.kept, MOST_KEPT_RANGES)
     this.keptLimits = new Float64Array(memory, at.kept + 8 * MOST_KEPT_RANGES, MOST_KEPT_RANGES)
+    this.trackerStates = new Int32Array(memory, at.trackerStates, 3 * MOST_TRACKERS)
+    this.trackerRanges = new Float64Array(memory, at.trackerRanges, 2 * MOST_TRACKERS)
+    this.trackerNotes = new Float64Array(memory, at.trackerNotes, 2 * MOST_NOTES * MOST_TRACKERS)
     this.annotationTotals = new Float64Array(memory, at.totals, 3 * MOST_ANNOTATIONS)
     this.annotationGenerations = new Int32Array(memory, at.generations, MOST_ANNOTATIONS)
     this.annotationNames = new Uint8Array(memory, at.names, BYTES_IN_NAME * MOST_ANNOTATIONS)

@@ -10,5 +10,8 @@ export const PeakMappedBytes = 1
 export const Totals = 8
 /** How many engine memories were adopted so far: each has a serial number. */
 export const Adoptions = 2
+/** Device and inode of the userfaultfd, rounded: what tells it from a file that the program opened under its number. */
+export const UserfaultDevice = 3
+export const UserfaultInode = 4
 /** A random number that tells this mapper from others; a whole one, not 0. */
 export const Identity = 30

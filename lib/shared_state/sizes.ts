@@ -22,6 +22,9 @@ export const MOST_VIEWS = 32768
 export const MOST_IMAGE_RANGES = 2 ** 17
 export const MOST_IMAGE_FILES = 1024
 export const MOST_KEPT_RANGES = 2 ** 14
+export const MOST_TRACKERS = 64
+/** What a tracker can be told by other threads until it looks. */
+export const MOST_NOTES = 512
 export const MOST_ANNOTATIONS = 2 ** 14
 /** Chains by hash, of page tables and of annotations: as many as there can be of either. */
 export const LOG_CHAINS = 14

@@ -43,3 +43,7 @@ export const ImageFileLimit = 51
 export const AdoptedLimit = 52
 /** Of what resets have copied back (`kept_pages.ts`): how many ranges, or -1 for every page. */
 export const KeptLimit = 53
+/** Entries of the tracker table in use: one more than the last. */
+export const TrackerLimit = 54
+/** Descriptor + 1 of the userfaultfd that all trackers share; 0 where there is none. */
+export const Userfault = 55

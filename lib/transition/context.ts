@@ -16,6 +16,7 @@ import { ImageTable } from '../shared_state/image_table.js'
 import type { SharedLayout } from '../shared_state/layout.js'
 import { SharedLock } from '../shared_state/shared_lock.js'
 import { ThreadTable } from '../shared_state/thread_table.js'
+import { TrackerTable } from '../shared_state/tracker_table.js'
 import { ViewTable } from '../shared_state/view_table.js'
 import { LocalViews } from './local_views.js'
 
@@ -41,6 +42,7 @@ export class Context {
   /** Memories of guests, by OS page. */
   readonly adopted: HeapTable
   readonly images: ImageTable
+  readonly trackers: TrackerTable
   readonly lock: SharedLock
   readonly trace: SyscallTrace
   /** Finishes or rolls back what a dead thread left; `verbs/repair.ts`. */
@@ -73,6 +75,7 @@ export class Context {
     this.heaps = new HeapTable(layout, layout.heaps, 'reserve another shared heap')
     this.adopted = new HeapTable(layout, layout.adopted, 'adopt another memory')
     this.images = new ImageTable(layout)
+    this.trackers = new TrackerTable(layout)
     this.threads = new ThreadTable(layout, OS_THREADS)
     this.slot = this.threads.attach()
     this.localViews = new LocalViews(this.views, this.slot)

@@ -11,6 +11,7 @@ import { PLATFORM } from '../os/libc.js'
 import type { FilePart, Owner } from '../os/os_memory.js'
 import type { Original } from '../os/page_compare.js'
 import { type FileKey, type LoadedRange, NO_FILE } from '../shared_state/image_table.js'
+import * as Word from '../shared_state/word.js'
 import type { Context } from './context.js'
 import { unmapWhole } from './file_mappings.js'
 import { refused } from './refusal.js'
@@ -159,8 +160,8 @@ export function hasLoaded({ images, map }: Context, { start, limit }: ChunkRange
 }
 
 /** Before the lock is taken: so that files of which nothing is left can be closed. Else the next call closes them. */
-export function prepareToClose({ images }: Context): void {
-  if (images.fileLimit > 0) fileCalls()
+export function prepareToClose({ images, layout }: Context): void {
+  if (images.fileLimit > 0 || layout.words[Word.Userfault] !== 0) fileCalls()
 }
 
 /** Closes the files of which no page is loaded. */

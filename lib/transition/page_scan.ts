@@ -89,6 +89,11 @@ export function pageScanOf(context: Context): PageScan {
   return scan
 }
 
+/** What this thread has already; for whoever holds the lock. */
+export function openedScanOf(context: Context): PageScan | undefined {
+  return SCANS.get(context)
+}
+
 export function closePageScan(context: Context): void {
   const scan = SCANS.get(context)
   if (scan === undefined) return

@@ -28,8 +28,9 @@ export function sweepDeadThreads({ main }: Context, mayForget: (heap: number) =>
 
 /** Clears what a slot holds. */
 export function clearSlot(context: Context, slot: number): void {
-  const { heaps, adopted, views } = context
+  const { heaps, adopted, views, trackers } = context
   views.forget(slot)
+  trackers.removeAll(slot)
   for (let memory = 0; memory < adopted.limit; memory++)
     if (adopted.isUsed(memory)) adopted.drop(memory, slot)
   for (let heap = 0; heap < heaps.limit; heap++) if (heaps.isUsed(heap)) heaps.drop(heap, slot)

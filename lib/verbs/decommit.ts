@@ -45,6 +45,7 @@ import { hasUnknown } from '../transition/page_runs.js'
 import { checkViews, refused, stateError } from '../transition/refusal.js'
 import { hasHints, reprotect, restoreHints } from '../transition/restore.js'
 import { attempt, UNKNOWN } from '../transition/roll_back.js'
+import { isTracking, noteDropped, prepareNotes } from '../transition/tracked.js'
 
 const MARKED = QUARANTINED | FOREIGN
 
@@ -52,6 +53,7 @@ export function decommit(context: Context, start: number, limit: number): void {
   if (limit - start === 1 && decommitChunk(context, start)) return
   const range = { start, limit }
   prepareToClose(context)
+  prepareNotes(context)
   transition(context, () => {
     settleHeaps(context, 'decommit', range)
     let target = mappedPart(context, range)
@@ -63,6 +65,7 @@ export function decommit(context: Context, start: number, limit: number): void {
       if (target === undefined) return
     }
     context.map.prepareStates(target)
+    noteDropped(context, context.geometry.byteRange(target), 'nothing')
     begin(context, Journal.Decommit, target.start, target.limit)
     mark(context, target)
     const refusal = replace(context, target)
@@ -190,6 +193,7 @@ export function decommitChunk(context: Context, chunk: number): boolean {
       if (!isChunkReachable(context, chunk, entry) || hasHints(context, chunk) || hasViews(context))
         return false
       if (!images.isEmpty && hasLoaded(context, { start: chunk, limit: chunk + 1 })) return false
+      if (isTracking(context)) return false
       begin(context, Journal.Decommit, chunk, chunk + 1)
       // No other chunk has such an entry while the lock is held: the slab stays mixed.
       const marked = (entry & (LENT | PROT_MASK)) | MARKED

@@ -9,12 +9,15 @@ import { transition } from '../transition/frame.js'
 import { settleHeaps } from '../transition/lent_ranges.js'
 import { checkOwn, pagesOf } from '../transition/pages.js'
 import { refused } from '../transition/refusal.js'
+import { noteDropped, prepareNotes } from '../transition/tracked.js'
 
 export function discard(context: Context, start: number, bytes: number): void {
   const { chunks } = pagesOf(context, start, bytes)
+  prepareNotes(context)
   transition(context, () => {
     settleHeaps(context, 'discard', chunks)
     checkOwn(context, 'discard', chunks)
+    noteDropped(context, { start, bytes }, 'original')
     const errno = context.os.discard(start, bytes)
     if (errno < 0) throw refused(context, { action: 'discard', syscall: 'madvise', errno, start, bytes })
   })

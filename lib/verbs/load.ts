@@ -46,6 +46,7 @@ import { hasUnknown } from '../transition/page_runs.js'
 import { type Pages, pagesOf } from '../transition/pages.js'
 import { checkLimit, checkViews, refused, stateError } from '../transition/refusal.js'
 import { attempt } from '../transition/roll_back.js'
+import { noteChanges } from '../transition/tracked.js'
 import { placeDirectly, publish, replace } from './load_placing.js'
 import {
   commitAround,
@@ -100,6 +101,7 @@ export function load(context: Context, request: LoadRequest): void {
     const staging = isLoaded && isOne && replacesSafely() ? none : stage
     begin(context, Journal.Load, pages.chunks.start, pages.chunks.limit, prot)
     const refusal = commitAround(context) ?? staging(context) ?? copyStaged(context, request, files)
+    if (refusal === undefined) noteChanges(context, [{ start, bytes }])
     const failure = refusal === undefined ? replace(context) : undo(context, refusal)
     closeUnused(context)
     end(context)

@@ -25,6 +25,7 @@ import { type Pages, pagesOf } from '../transition/pages.js'
 import { checkViews, refused } from '../transition/refusal.js'
 import { reprotectPages } from '../transition/restore.js'
 import { attempt } from '../transition/roll_back.js'
+import { noteReset } from '../transition/tracked.js'
 import { type Changes, findChanges, prepareParts } from './changed_ranges.js'
 import { Content, type Refusal } from './reset_content.js'
 
@@ -63,6 +64,7 @@ export function reset(context: Context, { start, bytes }: ByteRange, options: Re
     journal[Journal.StartPage] = pages.startPage
     journal[Journal.LimitPage] = pages.limitPage
     begin(context, Journal.Reset, pages.chunks.start, pages.chunks.limit, other)
+    for (const { part, ranges } of changes.parts) noteReset(context, part, ranges)
     const failure = protect(context, pages, kept) ?? bringBack(context, pages, content, changes)
     end(context)
     if (failure !== undefined) throw refused(context, { action: 'reset', start, bytes, ...failure })

@@ -451,7 +451,14 @@ test('every method of the contract is in the tables', () => {
   assert.equal([...tried, ...none].sort(), Object.getOwnPropertyNames(ChunkStateMmapper.prototype).sort())
   const namesOf = (type: { prototype: object }): string[] => Object.getOwnPropertyNames(type.prototype)
   const all = [...namesOf(OwnedRange), ...namesOf(SharedHeap), ...namesOf(Reservation)]
-  const known = [...OFFSET_METHODS.map(({ name }) => name), 'constructor', 'handle', 'toString', 'dispose']
+  const known = [
+    ...OFFSET_METHODS.map(({ name }) => name),
+    'constructor',
+    'handle',
+    'toString',
+    'dispose',
+    'trackWrites',
+  ]
   assert.equal([...new Set(all)].sort(), known.sort())
 })
 
