@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { testIf } from './support/support.js'
+import { NO_TRACKING } from './support/tracking.js'
 
 const ROOT = join(import.meta.dirname, '../..')
 const names = readdirSync(join(ROOT, 'build/examples'))
@@ -42,6 +43,14 @@ const LINES: Readonly<Record<string, readonly RegExp[]>> = {
     /^filling, 3 times( +\S+ ms){2} +512\.0 MiB$/m,
     /^copying, 3 times( +\S+ ms){2} +1024\.0 MiB$/m,
   ],
+  'time-travel':
+    NO_TRACKING === ''
+      ? [
+          /^snapshot 0: 4096 bytes$/m,
+          /^snapshot 1: \d+ bytes$/m,
+          /^\d+ moments, backwards: from each of them the machine comes to \d+$/m,
+        ]
+      : [/^Cannot track writes/m],
   children: [/^ +child +Rss +Pss +its own$/m, /^ +4 +64 MiB +1[78] MiB +2 MiB$/m],
   'warm-quickjs': [
     /^after each request +requests\/s +ms in worker +guest resident$/m,

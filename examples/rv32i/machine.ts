@@ -33,12 +33,12 @@ export class Machine {
     this.#pc = pc
   }
 
-  /** Up to the next `ecall`. */
-  run(): void {
+  /** Up to the next `ecall`, or so many instructions. */
+  run(most = Number.POSITIVE_INFINITY): void {
     const { x } = this
     const words = this.#words
     let pc = this.#pc
-    for (;;) {
+    for (let left = most; left > 0; left--) {
       const code = words[this.#checked(pc, 4) >>> 2]!
       const rd = (code >>> 7) & 31
       const f3 = (code >>> 12) & 7
@@ -86,6 +86,7 @@ export class Machine {
       x[0] = 0
       pc = next >>> 0
     }
+    this.#pc = pc
   }
 
   #checked(address: number, bytes: number): number {

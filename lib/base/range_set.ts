@@ -3,12 +3,12 @@
  * values: what makes another leaves its operands as they are.
  */
 
-export type RangeSet = readonly number[]
+export type RangeSet = readonly number[] | Float64Array
 
 export const NOTHING: RangeSet = []
 
 /** A set of ranges in any order. */
-export function setOf(ranges: readonly number[]): RangeSet {
+export function setOf(ranges: RangeSet): RangeSet {
   if (isSet(ranges)) return ranges
   const starts = Array.from({ length: ranges.length / 2 }, (_, index) => 2 * index)
   starts.sort((a, b) => ranges[a]! - ranges[b]!)
@@ -17,7 +17,7 @@ export function setOf(ranges: readonly number[]): RangeSet {
   return set
 }
 
-function isSet(ranges: readonly number[]): boolean {
+function isSet(ranges: RangeSet): boolean {
   for (let at = 1; at < ranges.length; at++) if (!(ranges[at]! > ranges[at - 1]!)) return false
   return true
 }
@@ -64,5 +64,5 @@ export function without(a: RangeSet, b: RangeSet): RangeSet {
 }
 
 export function shifted(set: RangeSet, distance: number): RangeSet {
-  return distance === 0 ? set : set.map(address => address + distance)
+  return distance === 0 ? set : Array.from(set, address => address + distance)
 }

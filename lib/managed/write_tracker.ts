@@ -12,11 +12,11 @@
  */
 import { disposedError, illegalConstructor } from '../base/errors.js'
 import type { ByteRange } from '../base/range.js'
-import { NOTHING, type RangeSet } from '../base/range_set.js'
+import type { RangeSet } from '../base/range_set.js'
 import * as Word from '../shared_state/word.js'
 import type { Context } from '../transition/context.js'
 import { type Tracked, trackedOf } from '../transition/tracked.js'
-import { beginTracking, endTracking, type Place, takeWritten } from '../verbs/track_writes.js'
+import { beginTracking, endTracking, giveReady, type Place, takeWritten } from '../verbs/track_writes.js'
 
 /** @internal A memory, for its trackers. */
 export interface TrackedMemory {
@@ -78,7 +78,7 @@ export class WriteTracker implements Disposable {
       throw this.#memory.told(error)
     }
     const ranges = offsetsOf(tracked.ready, place.start)
-    tracked.ready = NOTHING
+    giveReady(tracked)
     return ranges
   }
 
@@ -97,9 +97,9 @@ export class WriteTracker implements Disposable {
 }
 
 function offsetsOf(set: RangeSet, base: number): ByteRange[] {
-  const ranges: ByteRange[] = []
+  const ranges: ByteRange[] = new Array(set.length / 2)
   for (let at = 0; at < set.length; at += 2) {
-    ranges.push({ start: set[at]! - base, bytes: set[at + 1]! - set[at]! })
+    ranges[at / 2] = { start: set[at]! - base, bytes: set[at + 1]! - set[at]! }
   }
   return ranges
 }

@@ -17,7 +17,7 @@ import { JoinedPages, type VisitPages } from './joined_pages.js'
 import { PLATFORM, type Syscalls } from './libc.js'
 import { comparePages, type Original } from './page_compare.js'
 import { PagemapFile } from './pagemap_file.js'
-import { type PageCategories, PagemapScan } from './pagemap_scan.js'
+import { type FoundPages, type PageCategories, PagemapScan } from './pagemap_scan.js'
 import type { UserfaultConstants } from './platform/userfault.js'
 
 export const PageKind = {
@@ -137,19 +137,20 @@ export class PageMap {
   }
 
   /**
-   * Visits the pages that were written since they were last visited by this, and starts anew with each; see
-   * `userfaultfd.ts`. `every`: those with content too that were not written, but for a file's own.
-   * @returns 0 or `-errno`, `-EPERM` where a part is not registered: what was visited by then is so all the same
+   * Adds the pages that were written since they were last found by this, and starts anew with each; see
+   * `userfaultfd.ts`. `every`: those with content too that were not written. A file's own pages are none of them; to tell
+   * these the kernel looks at every page, not only at its tables, so it is asked to where there may be any.
+   * @returns 0 or `-errno`, `-EPERM` where a part is not registered: what was added by then is found all the same
    */
   takeWritten(
     calls: ScanCalls,
     range: PageRange,
-    visit: VisitPages,
+    found: FoundPages,
     { PAGE_IS_WRITTEN, PM_SCAN_WP_MATCHING, PM_SCAN_CHECK_WPASYNC }: UserfaultConstants,
     which: 'written' | 'every',
+    memory: 'anonymous' | 'file',
   ): number {
     const { PAGE_IS_FILE, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_PFNZERO, EINVAL } = PLATFORM!
-    const found = new JoinedPages(visit)
     const limits = { start: range.start, limit: range.start + range.bytes }
     const ask = (): number => {
       const opened = this.open()
@@ -157,7 +158,7 @@ export class PageMap {
       const categories = {
         all: which === 'written' ? PAGE_IS_WRITTEN : 0,
         any: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-        none: PAGE_IS_FILE | PAGE_IS_PFNZERO | this.#guard,
+        none: (memory === 'file' ? PAGE_IS_FILE : 0) | PAGE_IS_PFNZERO | this.#guard,
         flags: PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC,
       }
       return this.#scan.scan(calls, this.#fd, categories, limits, found)
@@ -168,7 +169,6 @@ export class PageMap {
       this.#guard = 0
       result = ask()
     }
-    found.end()
     return result
   }
 

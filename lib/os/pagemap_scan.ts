@@ -7,7 +7,6 @@
  * Source: linux/fs.h (`struct pm_scan_arg`, `struct page_region`).
  */
 
-import type { JoinedPages } from './joined_pages.js'
 import { addressOf, PLATFORM, type Syscalls } from './libc.js'
 
 /** Categories of `linux/fs.h`: bits that must be there, of which one must be, that must not be there. */
@@ -17,6 +16,11 @@ export interface PageCategories {
   readonly none: number
   /** Of `PM_SCAN_…`; none by default. */
   readonly flags?: number | undefined
+}
+
+/** Told of the pages. */
+export interface FoundPages {
+  add(start: number, limit: number): void
 }
 
 /** Which word of `struct pm_scan_arg` is what; those left out stay 0. */
@@ -71,7 +75,7 @@ export class PagemapScan {
     fd: number,
     { all, any, none, flags = 0 }: PageCategories,
     { start, limit }: { readonly start: number; readonly limit: number },
-    found: JoinedPages,
+    found: FoundPages,
   ): number {
     const argument = this.#argument
     set(argument, Word.Flags, flags)
@@ -102,7 +106,7 @@ export class PagemapScan {
   }
 
   /** Where the last one ends. */
-  #add(count: number, found: JoinedPages): number {
+  #add(count: number, found: FoundPages): number {
     const regions = this.#regions
     for (let index = 0; index < count * WORDS_IN_REGION; index += WORDS_IN_REGION) {
       found.add(get(regions, index), get(regions, index + 1))

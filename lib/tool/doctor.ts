@@ -69,6 +69,7 @@ function tryAll(platform: PlatformConstants, mmapper: ChunkStateMmapper): Findin
       detaching(mmapper, start),
       liveness(),
       auditing(mmapper),
+      tracking(mmapper),
       ...advice(platform),
     ]
   } finally {
@@ -155,6 +156,18 @@ function auditing(mmapper: Mmapper): Finding {
     return { name, value: `${length} discrepancies`, works: length === 0 }
   } catch (error) {
     return fails(name, (error as Error).message)
+  }
+}
+
+function tracking(mmapper: Mmapper): Finding {
+  const name = 'write tracking'
+  using memory = mmapper.reserve(mmapper.granularity)
+  try {
+    memory.trackWrites().dispose()
+    return works(name, 'by userfaultfd and PAGEMAP_SCAN')
+  } catch (error) {
+    const { code = (error as Error).message, syscall } = error as { code?: string; syscall?: string }
+    return fails(name, `no (${syscall} failed with ${code}); changedRanges() works, or a table of cards`)
   }
 }
 

@@ -18,6 +18,7 @@
 import type { ByteRange } from '../base/range.js'
 import { common, type RangeSet, setOf, shifted, union } from '../base/range_set.js'
 import { boundFileCalls } from '../os/file_calls.js'
+import type { PageList } from '../os/page_list.js'
 import { PageKind } from '../os/pagemap.js'
 import { forgetProtection } from '../os/userfaultfd.js'
 import { NO_FILE } from '../shared_state/image_table.js'
@@ -38,6 +39,8 @@ export interface Tracked {
   pending: RangeSet
   /** What of it is being given. */
   ready: RangeSet
+  /** Where `ready` may be; a list to be used again. */
+  found: PageList | undefined
 }
 
 /** By the mapper's own context, by entry. */
@@ -67,7 +70,7 @@ export function prepareNotes(context: Context): void {
 export function tell(context: Context, entry: number, changed: RangeSet): void {
   const { trackers, slot } = context
   const tracked = trackers.slotOf(entry) === slot ? trackedOf(context).get(entry) : undefined
-  if (tracked !== undefined) tracked.pending = union(tracked.pending, changed)
+  if (tracked !== undefined) tracked.pending = union(tracked.pending, Array.from(changed))
   else for (let at = 0; at < changed.length; at += 2) trackers.note(entry, changed[at]!, changed[at + 1]!)
 }
 

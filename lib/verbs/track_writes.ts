@@ -25,13 +25,15 @@
  * write meanwhile: each write is in this answer or in the next.
  */
 import { MmapperError } from '../base/errors.js'
-import type { ByteRange, ChunkRange } from '../base/range.js'
+import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js'
 import { common, NOTHING, type RangeSet, setOf, union, without } from '../base/range_set.js'
 import { isOwn, MAPPED, STATE_MASK } from '../chunks/entry.js'
 import type { Diagnosis } from '../os/diagnosis.js'
 import { type FileCalls, fileCalls } from '../os/file_calls.js'
 import { PLATFORM } from '../os/libc.js'
+import { PageList } from '../os/page_list.js'
 import { openUserfault, registerMemory, USERFAULT, unregisterMemory } from '../os/userfaultfd.js'
+import { NO_FILE } from '../shared_state/image_table.js'
 import * as Num from '../shared_state/num.js'
 import * as Word from '../shared_state/word.js'
 import type { Context } from '../transition/context.js'
@@ -55,13 +57,13 @@ export interface Place extends ByteRange {
 export function beginTracking(context: Context, owner: object, place: Place): Tracked {
   return withDescriptor(context, place, () => {
     const entry = newEntry(context, place)
-    const tracked: Tracked = { entry, owner, pending: NOTHING, ready: NOTHING }
+    const tracked: Tracked = { entry, owner, pending: NOTHING, ready: NOTHING, found: undefined }
     trackedOf(context).set(entry, tracked)
     let isBegun = false
     try {
       isBegun = look(context, tracked, place)
       tracked.pending = NOTHING
-      tracked.ready = NOTHING
+      giveReady(tracked)
     } finally {
       if (!isBegun) forgetTracked(context, tracked)
     }
@@ -82,9 +84,16 @@ function newEntry(context: Context, place: Place): number {
   )
 }
 
-/** What has changed since the last time is `ready` afterwards: whoever gives it to the program empties that. */
+/** What has changed since the last time is `ready` afterwards, until `giveReady`. */
 export function takeWritten(context: Context, tracked: Tracked, place: Place): void {
   withDescriptor(context, place, () => (look(context, tracked, place) ? true : undefined))
+}
+
+/** What was ready has been given to the program. Ends with the stores: what is not given is there the next time. */
+export function giveReady(tracked: Tracked): void {
+  spare = tracked.found
+  tracked.found = undefined
+  tracked.ready = NOTHING
 }
 
 /** Writes are not noted any more; `place`: of memory that lives on, and may be anybody's else. */
@@ -183,10 +192,11 @@ function look(context: Context, tracked: Tracked, place: Place): boolean {
   for (const one of told) trackers.setUnsure(one, 1)
   const scan = new Scan(context)
   scan.ask(seen.own, 'written')
-  const written = common(setOf(scan.found), seen.mapped)
+  const written = common(setOf(scan.found.ranges), seen.mapped)
   for (const other of told) if (other !== entry) tell(context, other, written)
   if (wasUnsure) scan.ask(seen.own, 'every')
-  settle(context, tracked, wasUnsure ? common(setOf(scan.found), seen.mapped) : written, seen)
+  tracked.found = scan.found
+  settle(context, tracked, wasUnsure ? common(setOf(scan.found.ranges), seen.mapped) : written, seen)
   for (const one of told) trackers.setUnsure(one, one === entry && scan.errno < 0 && wasUnsure ? 1 : 0)
   if (scan.errno === 0) return true
   if (!scan.isLost) throw cannot(context, place, 'ioctl', scan.errno)
@@ -207,9 +217,23 @@ function settle({ trackers }: Context, tracked: Tracked, written: RangeSet, { ow
   trackers.forgetNotes(entry)
 }
 
+/** One that nobody uses. */
+let spare: PageList | undefined
+
+function borrowList(): PageList {
+  const list = spare ?? new PageList()
+  spare = undefined
+  list.clear()
+  return list
+}
+
+interface Alike extends ByteRange {
+  readonly memory: 'anonymous' | 'file'
+}
+
 /** Asks the kernel what was written, registering what is not. */
 class Scan {
-  readonly found: number[] = []
+  readonly found = borrowList()
   errno = 0
   isLost = false
   readonly #context: Context
@@ -220,24 +244,45 @@ class Scan {
 
   ask(ranges: readonly ByteRange[], which: 'written' | 'every'): void {
     for (const range of ranges) {
-      if (this.errno === 0) this.errno = this.#askRange(range, which)
+      for (const part of this.#alike(range)) {
+        if (this.errno === 0) this.errno = this.#askPart(part, which)
+      }
     }
   }
 
-  #askRange(range: ByteRange, which: 'written' | 'every'): number {
+  /** In parts that are loaded from files, and parts that are not. */
+  #alike({ start, bytes }: ByteRange): Alike[] {
+    const { images } = this.#context
+    const parts: Alike[] = []
+    let at = start
+    const add = (limit: number, memory: Alike['memory']): void => {
+      if (limit > at) parts.push({ start: at, bytes: limit - at, memory })
+      at = limit
+    }
+    const limit = start + bytes
+    if (!images.isEmpty) {
+      for (const loaded of images.over(start / BYTES_IN_PAGE, limit / BYTES_IN_PAGE)) {
+        if (loaded.file === NO_FILE) continue
+        add(loaded.start * BYTES_IN_PAGE, 'anonymous')
+        add(loaded.limit * BYTES_IN_PAGE, 'file')
+      }
+    }
+    add(limit, 'anonymous')
+    return parts
+  }
+
+  #askPart({ memory, ...range }: Alike, which: 'written' | 'every'): number {
     const context = this.#context
     const { EPERM, EBADF, ENOTTY } = PLATFORM!
     const { pages } = pageScanOf(context)
     const { pageCalls } = context.os
     const { found } = this
-    const visit = (start: number, bytes: number): void => {
-      found.push(start, start + bytes)
-    }
-    const errno = pages.takeWritten(pageCalls, range, visit, USERFAULT!, which)
+    const ask = (): number => pages.takeWritten(pageCalls, range, found, USERFAULT!, which, memory)
+    const errno = ask()
     if (errno !== -EPERM) return errno
     const registered = registerMemory(pageCalls, context.layout.words[Word.Userfault]! - 1, range)
     this.isLost = registered === -EBADF || registered === -ENOTTY
-    return registered < 0 ? registered : pages.takeWritten(pageCalls, range, visit, USERFAULT!, which)
+    return registered < 0 ? registered : ask()
   }
 }
 

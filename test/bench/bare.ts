@@ -68,7 +68,9 @@ const ioctl: (fd: number, request: number, argument: number) => number = libc.fu
 )
 const PAGEMAP_SCAN = 0xc0606610
 /** Categories of `linux/fs.h`. */
-const [PAGE_IS_FILE, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_PFNZERO] = [4, 8, 16, 32]
+const [PAGE_IS_WRITTEN, PAGE_IS_FILE, PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_PFNZERO] = [2, 4, 8, 16, 32]
+/** Protect what matches again; refuse what is not registered. */
+const [PM_SCAN_WP_MATCHING, PM_SCAN_CHECK_WPASYNC] = [1, 2]
 
 /** Scans a range of memory for pages with content, as many as fit. */
 export class Scan {
@@ -77,12 +79,14 @@ export class Scan {
   readonly regions: BigUint64Array
   readonly #argument: BigUint64Array
 
-  constructor(start: number, bytes: number, kind: 'changed' | 'touched', most: number) {
+  constructor(start: number, bytes: number, kind: 'changed' | 'touched' | 'written', most: number) {
     const inverted = kind === 'changed' ? PAGE_IS_FILE : PAGE_IS_PFNZERO
     this.regions = new BigUint64Array(3 * most)
     const vector = Number(koffi.address(this.regions))
-    const range = [96, 0, start, start + bytes, 0, vector, most, 0]
-    const categories = [inverted, inverted, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, 0]
+    const all = kind === 'written' ? PAGE_IS_WRITTEN : 0
+    const flags = kind === 'written' ? PM_SCAN_WP_MATCHING | PM_SCAN_CHECK_WPASYNC : 0
+    const range = [96, flags, start, start + bytes, 0, vector, most, 0]
+    const categories = [inverted, inverted | all, PAGE_IS_PRESENT | PAGE_IS_SWAPPED, 0]
     this.#argument = BigUint64Array.from([...range, ...categories], BigInt)
   }
 
@@ -90,4 +94,24 @@ export class Scan {
   run(): number {
     return ioctl(this.#pagemap, PAGEMAP_SCAN, Number(koffi.address(this.#argument)))
   }
+}
+
+const syscall: (number: number, flags: number) => number = libc.func('long syscall(long number, long flags)')
+const SYS_USERFAULTFD = process.arch === 'x64' ? 323 : 282
+/** `linux/userfaultfd.h`. */
+const [UFFDIO_API, UFFDIO_REGISTER] = [0xc018aa3f, 0xc020aa00]
+const [UFFD_API, UFFD_USER_MODE_ONLY, UFFD_FEATURE_WP_ASYNC, MODE_WP] = [0xaa, 1, 0x8000, 2]
+
+function ask(fd: number, request: number, ...words: number[]): number {
+  const argument = BigUint64Array.from(words, BigInt)
+  return ioctl(fd, request, Number(koffi.address(argument)))
+}
+
+const userfault = process.platform === 'linux' ? syscall(SYS_USERFAULTFD, UFFD_USER_MODE_ONLY) : -1
+export const canTrackWrites =
+  userfault >= 0 && ask(userfault, UFFDIO_API, UFFD_API, UFFD_FEATURE_WP_ASYNC, 0) === 0
+
+/** The kernel notes writes to a range from now on. */
+export function trackWrites(start: number, bytes: number): void {
+  ask(userfault, UFFDIO_REGISTER, start, bytes, MODE_WP, 0)
 }

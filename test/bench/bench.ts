@@ -22,6 +22,7 @@ import type { Reservations } from './reserve.js'
 import { formatRows } from './rows.js'
 import { startUp } from './start_up.js'
 import { threads } from './threads.js'
+import { tracking } from './tracking.js'
 
 const HEADING = `# Results of runs
 
@@ -83,6 +84,7 @@ const rows = [
   startUp(),
   ...buffers(),
   ...images(),
+  ...tracking(),
   ...(await guests()),
 ]
 rmSync(binary, { force: true })

@@ -2,6 +2,7 @@ import { fstatSync, readlinkSync } from 'node:fs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { fileCalls } from '../../lib/os/file_calls.js'
+import { JoinedPages } from '../../lib/os/joined_pages.js'
 import { libcSyscalls, PLATFORM, viewMemory } from '../../lib/os/libc.js'
 import { PageMap } from '../../lib/os/pagemap.js'
 import {
@@ -30,12 +31,11 @@ function rig() {
   const register = (from: number, count: number): number =>
     registerMemory(calls, fd, { start: start + from * PAGE, bytes: count * PAGE })
   const taken = (which: 'written' | 'every' = 'written') => {
-    const found: { start: number; bytes: number }[] = []
-    const visit = (from: number, length: number): void => {
-      found.push({ start: from - start, bytes: length })
-    }
-    const errno = pages.takeWritten(calls, { start, bytes: BYTES }, visit, USERFAULT!, which)
-    return { errno, pages: pagesOf(found) }
+    const found = new JoinedPages((from, length) => ranges.push({ start: from - start, bytes: length }))
+    const ranges: { start: number; bytes: number }[] = []
+    const errno = pages.takeWritten(calls, { start, bytes: BYTES }, found, USERFAULT!, which, 'file')
+    found.end()
+    return { errno, pages: pagesOf(ranges) }
   }
   const end = (): void => {
     pages.close()
