@@ -23,6 +23,7 @@ import type { Context } from '../transition/context.js'
 import { advise } from '../verbs/advise.js'
 import { changedRanges } from '../verbs/changed_ranges.js'
 import { discard } from '../verbs/discard.js'
+import { guard, unguard } from '../verbs/guard.js'
 import { load } from '../verbs/load.js'
 import { reset } from '../verbs/reset.js'
 import { residentBytes } from '../verbs/resident.js'
@@ -73,6 +74,7 @@ export class AdoptedMemory implements ManagedMemory<never> {
   /** Of images taken of this memory. By the memory, for globals hold their guest. */
   readonly #globalsOf = new WeakMap<MemoryImage, GlobalValues>()
   #globals: GlobalValues | undefined
+  #hasGuards = false
 
   static {
     make = (...parts) => new this(MAKE, ...parts)
@@ -112,6 +114,18 @@ export class AdoptedMemory implements ManagedMemory<never> {
 
   protect(_offset: number, _bytes: number, _protection: MmapProtection): never {
     throw unsupported('protect', PROTECT_CAUSE)
+  }
+
+  guard(offset: number, bytes: number): void {
+    this.#onPages('guard', offset, bytes, (space, start) => {
+      guard(space, start, bytes)
+      this.#hasGuards = true
+    })
+  }
+
+  unguard(offset: number, bytes: number): void {
+    const { ReadWrite } = MmapProtection
+    this.#onPages('unguard', offset, bytes, (space, start) => unguard(space, start, bytes, ReadWrite))
   }
 
   advise(offset: number, bytes: number, advice: MemoryAdvice): void {
@@ -208,8 +222,9 @@ export class AdoptedMemory implements ManagedMemory<never> {
 
   dispose(): void {
     if (this.#adoption.isEnded) return
-    const { start } = checkMemory(this.#memory)
+    const { start, bytes } = checkMemory(this.#memory)
     try {
+      if (this.#hasGuards) this.unguard(0, bytes)
       this.#adoption.end(this.#memory)
       endTrackersOf(this.#adoption.context, this)
     } catch (error) {

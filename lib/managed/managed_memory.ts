@@ -95,6 +95,18 @@ export interface ManagedMemory<B extends ArrayBufferLike = ArrayBufferLike> exte
   protect(offset: number, bytes: number, protection: MmapProtection): void
 
   /**
+   * Pages without content, by OS page, that kill whoever touches them, in any number. The memory goes back to the OS; protections
+   * stay, and so do guards over `protect`, `discard` and `reset`; `decommit` and `load` end them. In a snapshot they are
+   * zeros. On kernels that have no guards (before Linux 6.16) each is a mapping of its own, of which there are some
+   * 32,000, and a reset ends them.
+   * @throws {MmapError} the OS refused; reason `map-count` before the engine would run short of mappings
+   */
+  guard(offset: number, bytes: number): void
+
+  /** Ends guards: the pages read as zeros, or as what was loaded. Others are as they were. */
+  unguard(offset: number, bytes: number): void
+
+  /**
    * Advice, by OS page, about committed memory. madvise(2).
    * @throws {MmapError} the OS refused; reason `unsupported` where the kernel does not know the advice
    */

@@ -16,6 +16,7 @@ import { changedRanges } from '../verbs/changed_ranges.js'
 import { decommit } from '../verbs/decommit.js'
 import { discard } from '../verbs/discard.js'
 import { commitReserved, RELEASED } from '../verbs/ensure_mapped.js'
+import { guard, unguard } from '../verbs/guard.js'
 import { load } from '../verbs/load.js'
 import { protect } from '../verbs/protect.js'
 import { reset } from '../verbs/reset.js'
@@ -151,6 +152,15 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
     this.#onPages('protect', offset, bytes, (context, start) => {
       protect(context, start, bytes, checkMember('protection', protection, MmapProtection))
     })
+  }
+
+  guard(offset: number, bytes: number): void {
+    this.#onPages('guard', offset, bytes, (context, start) => guard(context, start, bytes))
+  }
+
+  unguard(offset: number, bytes: number): void {
+    const protection = this.#options.protection ?? MmapProtection.ReadWrite
+    this.#onPages('unguard', offset, bytes, (context, start) => unguard(context, start, bytes, protection))
   }
 
   advise(offset: number, bytes: number, advice: MemoryAdvice): void {

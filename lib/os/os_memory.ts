@@ -296,6 +296,26 @@ export class OsMemory {
     return this.#advice.get(advice)!
   }
 
+  /** Whether the kernel knows guards, asked by an empty range. */
+  probeGuards(): boolean {
+    const { MADV_GUARD_INSTALL } = this.platform
+    if (MADV_GUARD_INSTALL === 0) return false
+    this.#counters[MADVISE]!++
+    return this.syscalls.madvise(0, 0, MADV_GUARD_INSTALL) === 0
+  }
+
+  /** committed → committed: the content goes, and whoever touches it is killed. */
+  installGuards(start: number, bytes: number): number {
+    this.#counters[MADVISE]!++
+    return this.syscalls.madvise(start, bytes, this.platform.MADV_GUARD_INSTALL)
+  }
+
+  /** Pages that are guarded read zeros, or their file; others are as they were. */
+  removeGuards(start: number, bytes: number): number {
+    this.#counters[MADVISE]!++
+    return this.syscalls.madvise(start, bytes, this.platform.MADV_GUARD_REMOVE)
+  }
+
   advise(start: number, bytes: number, advice: MemoryAdvice): number {
     const number = this.platform.advice[advice]
     if (number === undefined) return -this.platform.EOPNOTSUPP

@@ -136,6 +136,21 @@ export class PageMap {
     return result < 0 ? result : found.bytes
   }
 
+  /** Whether the kernel tells guard pages from others: asked by a scan of a page. */
+  tellsGuards(calls: ScanCalls, page: PageRange): boolean {
+    return (
+      this.visit(calls, PageKind.Resident, page, () => {}) >= 0 && this.#way === Way.Scan && this.#guard !== 0
+    )
+  }
+
+  /** Adds the guard pages of a range: 0 or `-errno`. Only where the kernel tells them. */
+  findGuards(calls: ScanCalls, { start, bytes }: PageRange, found: FoundPages): number {
+    const opened = this.open()
+    if (opened < 0) return opened
+    const categories = { all: this.#guard, any: this.#guard, none: 0 }
+    return this.#scan.scan(calls, this.#fd, categories, { start, limit: start + bytes }, found)
+  }
+
   /**
    * Adds the pages that were written since they were last found by this, and starts anew with each; see
    * `userfaultfd.ts`. `every`: those with content too that were not written. A file's own pages are none of them; to tell

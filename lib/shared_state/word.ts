@@ -47,3 +47,5 @@ export const KeptLimit = 53
 export const TrackerLimit = 54
 /** Descriptor + 1 of the userfaultfd that all trackers share; 0 where there is none. */
 export const Userfault = 55
+/** 0 not yet known, 1 the kernel guards pages and some may be guarded, 2 it does not. */
+export const Guards = 56

@@ -70,6 +70,7 @@ function tryAll(platform: PlatformConstants, mmapper: ChunkStateMmapper): Findin
       liveness(),
       auditing(mmapper),
       tracking(mmapper),
+      guarding(mmapper),
       ...advice(platform),
     ]
   } finally {
@@ -169,6 +170,16 @@ function tracking(mmapper: Mmapper): Finding {
     const { code = (error as Error).message, syscall } = error as { code?: string; syscall?: string }
     return fails(name, `no (${syscall} failed with ${code}); changedRanges() works, or a table of cards`)
   }
+}
+
+function guarding(mmapper: Mmapper): Finding {
+  const name = 'guards'
+  using memory = mmapper.reserve(mmapper.granularity)
+  memory.commit(0, memory.bytes)
+  const { mprotect } = mmapper.stats().syscalls
+  memory.guard(0, mmapper.granularity / 2)
+  if (mmapper.stats().syscalls.mprotect === mprotect) return works(name, 'in any number')
+  return fails(name, 'not in this kernel; by mprotect, two mappings each')
 }
 
 /** An empty range shows what the kernel knows. */

@@ -36,6 +36,7 @@ import {
 } from '../chunks/entry.js'
 import { DISCARDS } from '../shared_state/counters.js'
 import * as Journal from '../shared_state/journal.js'
+import * as Word from '../shared_state/word.js'
 import { adoptFromOs, lookUpUnknown } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, enter, leave, transition } from '../transition/frame.js'
@@ -125,6 +126,7 @@ function replace(context: Context, target: ChunkRange): Refusal | undefined {
     map.quarantine(target, READ_WRITE)
     restoreHints(context, target)
   } else if (isSoft) {
+    endGuards(context, start, bytes)
     const errno = os.protect(start, bytes, READ_WRITE)
     const discarded = errno < 0 ? errno : os.discard(start, bytes)
     if (discarded < 0) return { syscall: errno < 0 ? 'mprotect' : 'madvise', errno: discarded }
@@ -147,6 +149,7 @@ function discardInstead(context: Context, target: ChunkRange, errno: number): Re
   const { ENOMEM, EAGAIN } = os.platform
   const refusal = { syscall: 'mmap', errno }
   if (errno !== -ENOMEM && errno !== -EAGAIN) return refusal
+  endGuards(context, start, bytes)
   const isInaccessible = os.protect(start, bytes, NO_ACCESS) === 0
   // What is loaded from files is so still: ANY has it replaced before the chunks are mapped again.
   const prot = isInaccessible && !hasLoaded(context, target) ? NO_ACCESS : ANY
@@ -155,6 +158,11 @@ function discardInstead(context: Context, target: ChunkRange, errno: number): Re
   map.quarantine(target, prot)
   localViews.detachOver({ start, bytes })
   return undefined
+}
+
+/** What replaces a mapping ends its guards; discarding does not. */
+function endGuards({ os, layout }: Context, start: number, bytes: number): void {
+  if (layout.words[Word.Guards] === 1) attempt(() => os.removeGuards(start, bytes))
 }
 
 /** Everything is again Mapped, as it was; the error to throw. */

@@ -205,9 +205,16 @@ function look(context: Context, tracked: Tracked, place: Place): boolean {
 }
 
 /** Puts together what is told: what is committed is ready, the rest waits. What is not the object's any more is dropped. */
-function settle({ trackers }: Context, tracked: Tracked, written: RangeSet, { own, mapped }: Visible): void {
+function settle(
+  context: Context,
+  tracked: Tracked,
+  written: RangeSet,
+  { own, mapped: committed }: Visible,
+): void {
+  const { trackers } = context
   const { entry } = tracked
   const noted = union(tracked.pending, setOf(trackers.notesOf(entry)))
+  const mapped = noted.length === 0 ? committed : without(committed, guardsOf(context, own))
   const all = union(union(tracked.ready, written), common(noted, mapped))
   const waiting = noted.length === 0 ? NOTHING : without(noted, mapped)
   const limits = own.flatMap(({ start, bytes }) => [start, start + bytes])
@@ -215,6 +222,14 @@ function settle({ trackers }: Context, tracked: Tracked, written: RangeSet, { ow
   tracked.ready = all
   tracked.pending = rest
   trackers.forgetNotes(entry)
+}
+
+/** Pages that must not be touched. */
+function guardsOf(context: Context, own: readonly ByteRange[]): RangeSet {
+  if (context.layout.words[Word.Guards] !== 1) return NOTHING
+  const found = new PageList()
+  for (const range of own) pageScanOf(context).pages.findGuards(context.os.pageCalls, range, found)
+  return setOf(found.ranges)
 }
 
 /** One that nobody uses. */

@@ -40,6 +40,7 @@ export const PRIVATE = 0x22
 export const PRIVATE_FIXED = 0x32
 export const MADV_HUGEPAGE = 14
 export const MADV_DONTNEED = 4
+export const [MADV_GUARD_INSTALL, MADV_GUARD_REMOVE] = [102, 103]
 
 /** What the mapping that holds a SharedArrayBuffer has of memory, in bytes, by `/proc/self/smaps`. */
 export function residentBytes(memory: SharedArrayBuffer): number {

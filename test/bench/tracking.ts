@@ -97,10 +97,44 @@ function marking(): Row {
   })
 }
 
+/** Guarding pages that nobody has touched. */
+function guarding(mmapper: ChunkStateMmapper): Row {
+  const count = 1000
+  const [heap, other] = [
+    mmapper.reserveSharedHeap(64 * PAGE * count),
+    mmapper.reserveSharedHeap(64 * PAGE * count),
+  ]
+  heap.commit(0, heap.bytes)
+  other.commit(0, other.bytes)
+  const works: Work[] = [
+    {
+      name: 'ours',
+      operations: count,
+      run() {
+        for (let guard = 0; guard < count; guard++) heap.guard(64 * guard * PAGE, PAGE)
+      },
+      after: () => heap.unguard(0, heap.bytes),
+    },
+    {
+      name: 'koffi madvise',
+      operations: count,
+      run() {
+        for (let guard = 0; guard < count; guard++)
+          bare.madvise(other.start + 64 * guard * PAGE, PAGE, bare.MADV_GUARD_INSTALL)
+      },
+      after: () => bare.madvise(other.start, other.bytes, bare.MADV_GUARD_REMOVE),
+    },
+  ]
+  const row = measureRow('guard an untouched page', works, { target: '2 × bare madvise', mostRatio: 2 })
+  heap.dispose()
+  other.dispose()
+  return row
+}
+
 export function tracking(): Row[] {
   if (!bare.canTrackWrites) return []
   const mmapper = new ChunkStateMmapper()
-  const rows = [...taking(mmapper), marking()]
+  const rows = [...taking(mmapper), marking(), guarding(mmapper)]
   mmapper[Symbol.dispose]()
   return rows
 }

@@ -321,13 +321,13 @@ const OFFSET_METHODS: readonly Omit<Method, 'target'>[] = [
       [MemoryAdvice.DontNeed, MEMBER],
     ],
   },
-  {
-    name: 'discard',
+  ...['discard', 'guard', 'unguard'].map(name => ({
+    name,
     args: [
       [0, [...OFFSET, [1, RANGE]]],
       [CHUNK, [...LENGTH, [1, RANGE]]],
-    ],
-  },
+    ] as const,
+  })),
   {
     name: 'residentBytes',
     args: [

@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert'
 import type { MemoryAdvice } from '../../lib/base/policy.js'
 import type { PlatformConstants } from '../../lib/os/platform/constants.js'
 import { PLATFORMS, platformConstants } from '../../lib/os/platform/index.js'
+import { userfaultConstants } from '../../lib/os/platform/userfault.js'
 
 const PROTECTIONS = ['PROT_READ', 'PROT_WRITE', 'PROT_EXEC'] as const
 const REQUIRED_FLAGS = ['MAP_PRIVATE', 'MAP_ANONYMOUS', 'MAP_FIXED'] as const
@@ -152,6 +153,7 @@ test('files in memory come with all that seals them, page maps with all that rea
     ['PAGEMAP_SCAN', 'LOG_PM_GUARD', 'LOG_PM_FILE', 'LOG_PM_SWAP', 'LOG_PM_PRESENT'],
     ['MREMAP_MAYMOVE', 'MREMAP_FIXED', 'MREMAP_DONTUNMAP'],
     ['FALLOC_FL_KEEP_SIZE', 'FALLOC_FL_PUNCH_HOLE'],
+    ['MADV_GUARD_INSTALL', 'MADV_GUARD_REMOVE', 'PAGE_IS_GUARD'],
   ] as const
   for (const platform of PLATFORMS) {
     for (const set of SETS) {
@@ -162,6 +164,29 @@ test('files in memory come with all that seals them, page maps with all that rea
       )
     }
     assert.is(platform.PAGEMAP_SCAN !== 0, hasLinuxKernel(platform), platform.name)
+  }
+})
+
+/** As `asm-generic/ioctl.h` and `asm/ioctl.h` of powerpc make requests: direction, size, type 0xaa, number. */
+function requestOf(name: string, directions: string, number: number, bytes: number): number {
+  const isPower = name.endsWith('ppc64')
+  const bits = { r: isPower ? 2 : 2, w: isPower ? 4 : 1 }
+  const direction = [...directions].reduce((all, one) => all | bits[one as 'r' | 'w'], 0)
+  return direction * 2 ** (isPower ? 29 : 30) + bytes * 2 ** 16 + 0xaa * 2 ** 8 + number
+}
+
+test('the numbers of write tracking are those that their headers make, on Linux only', () => {
+  for (const platform of PLATFORMS) {
+    const { name } = platform
+    const found = userfaultConstants(name)
+    assert.is(found !== undefined, hasLinuxKernel(platform), name)
+    if (found === undefined) continue
+    assert.is(found.UFFDIO_API, requestOf(name, 'rw', 0x3f, 24), name)
+    assert.is(found.UFFDIO_REGISTER, requestOf(name, 'rw', 0, 32), name)
+    assert.is(found.UFFDIO_UNREGISTER, requestOf(name, 'r', 1, 16), name)
+    assert.is(found.UFFDIO_WRITEPROTECT, requestOf(name, 'rw', 6, 24), name)
+    const number = name.endsWith('x64') ? 323 : name.endsWith('ppc64') ? 364 : 282
+    assert.is(found.SYS_userfaultfd, number, name)
   }
 })
 

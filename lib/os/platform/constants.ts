@@ -36,6 +36,9 @@ export interface PlatformConstants {
   readonly advice: Readonly<Partial<Record<MemoryAdvice, number>>>
   /** True where `madvise(DontNeed)` promises zero pages afterwards (Linux private anonymous memory). */
   readonly dontNeedZeroes: boolean
+  /** Advice that guards pages (since Linux 6.13), and that ends it; 0 where there is none. */
+  readonly MADV_GUARD_INSTALL: number
+  readonly MADV_GUARD_REMOVE: number
   /** `prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, …)`; undefined where the platform has no prctl. */
   readonly PR_SET_VMA: number | undefined
   /** Means nothing (0) where `PR_SET_VMA` is undefined. */

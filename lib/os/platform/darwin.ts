@@ -22,6 +22,8 @@ const XNU = {
     Free: 5,
   },
   dontNeedZeroes: false,
+  MADV_GUARD_INSTALL: 0,
+  MADV_GUARD_REMOVE: 0,
   PR_SET_VMA: undefined,
   PR_SET_VMA_ANON_NAME: 0,
   SC_PAGESIZE: 29,

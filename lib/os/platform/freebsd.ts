@@ -28,6 +28,8 @@ const FREEBSD_ALL = {
     DoDump: 9,
   },
   dontNeedZeroes: false,
+  MADV_GUARD_INSTALL: 0,
+  MADV_GUARD_REMOVE: 0,
   PR_SET_VMA: undefined,
   PR_SET_VMA_ANON_NAME: 0,
   SC_PAGESIZE: 47,

@@ -36,6 +36,8 @@ export const LINUX_GENERIC = {
     Collapse: 25,
   },
   dontNeedZeroes: true,
+  MADV_GUARD_INSTALL: 102,
+  MADV_GUARD_REMOVE: 103,
   PR_SET_VMA: 0x53564d41,
   PR_SET_VMA_ANON_NAME: 0,
   SC_PAGESIZE: 30,
