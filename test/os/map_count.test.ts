@@ -17,8 +17,8 @@ testIf(
     assert.ok(reserveMappings(2))
     assert.not(reserveMappings(free + 100))
     assert.ok(reserveMappings(free - 100), 'what was refused is not taken')
-    assert.not(reserveMappings(200))
-    assert.ok(reserveMappings(50), 'what was reserved and is not there is counted anew')
+    // Nothing has been mapped meanwhile, as counting shows.
+    for (let round = 0; round < 20; round++) assert.ok(reserveMappings(Math.floor(free / 10)))
   },
 )
 
