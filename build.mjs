@@ -1,14 +1,13 @@
 // Builds two trees from the same sources:
-//   dist/   what is published: the library in two parts (split.mjs), the command, and declarations by tsc
+//   dist/   what is published: one bundle per entry point, koffi external, and declarations by tsc
 //   build/  what is tested: one file per source file (lib, test, examples), so that coverage and stack
 //           traces name true source lines
 // `node build.mjs build` makes the second only, without looking at types: for sources that a tool has changed.
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { build } from 'esbuild'
-import { buildInTwo } from './split.mjs'
 
 const require = createRequire(import.meta.url)
 
@@ -35,7 +34,7 @@ const published = {
   ...shared,
   bundle: true,
   // For a small package: comments only where tools read them, in the declarations. Constants are written as literals where
-  // they are used (lib/chunks/entry_bits.ts). Of names, those that users know stay: methods, and what is exported (split.mjs):
+  // they are used (lib/chunks/entry_bits.ts). Of names, those that users know stay: methods, and what is exported (`keepExportedNames`):
   // a stack trace says `at SharedHeap.decommit`, and short names only of what is below it. Lines are short enough to be printed with an error.
   minify: true,
   lineLimit: 1000,
@@ -50,6 +49,23 @@ const besideLibrary = {
   name: 'beside the library',
   setup: ({ onResolve }) =>
     onResolve({ filter: /^\.\.\/index\.js$/ }, () => ({ path: './index.js', external: true })),
+}
+
+/**
+ * What is exported is called in stack traces as users know it, and not as the bundle calls it: classes by a name of their
+ * own, since the engine asks for no property there, functions by their property. Moves columns by as much.
+ */
+function keepExportedNames(file) {
+  let text = readFileSync(file, 'utf8')
+  const at = text.lastIndexOf('export{')
+  const functions = []
+  for (const [, short, name] of text.slice(at).matchAll(/([\w$]+) as (\w+)/g)) {
+    const escaped = short.replaceAll('$', '\\$')
+    text = text.replace(new RegExp(`(?<![\\w$.])(${escaped}=class)(?=[ {])`), `$1 ${name}`)
+    if (new RegExp(`function ${escaped}\\(`).test(text)) functions.push(`[${short},"${name}"]`)
+  }
+  const naming = `for(let[value,name]of[${functions}])Object.defineProperty(value,"name",{value:name});`
+  writeFileSync(file, text.replace(/export\{(?!.*export\{)/s, `${naming}export{`))
 }
 
 /** What tests start as a thread or a process. */
@@ -100,12 +116,11 @@ function pruneDeclarations(...entries) {
 }
 
 if (trees.includes('dist')) {
-  mkdirSync('dist')
-  const { version } = JSON.parse(readFileSync('package.json', 'utf8'))
   await Promise.all([
-    buildInTwo(published, version),
+    build({ ...published, entryPoints: ['lib/index.ts'] }),
     build({ ...published, entryPoints: { cli: 'lib/tool/cli.ts' }, plugins: [besideLibrary] }),
   ])
+  keepExportedNames('dist/index.js')
   const tsc = join(dirname(require.resolve('typescript/package.json')), 'bin/tsc')
   execFileSync(process.execPath, [tsc, '-p', 'lib'], { stdio: 'inherit' })
   pruneDeclarations('dist/index.d.ts')

@@ -6,7 +6,6 @@
 import { disposedError } from '../base/errors.js'
 import type { Geometry } from '../base/geometry.js'
 import { type MmapperHandle, readHandle } from '../base/handle.js'
-import { loadLater } from '../base/later.js'
 import {
   type AdoptOptions,
   type AlignedMapOptions,
@@ -122,19 +121,15 @@ export class ChunkStateMmapper implements Mmapper {
    */
   static attach(handle: MmapperHandle, options: Pick<MmapperOptions, 'syscalls'> = {}): ChunkStateMmapper {
     const syscalls = checkAttachOptions(options)
-    loadLater()
     const { memory, ending } = readHandle<MmapperHandle>('mmapper', handle, ['memory', 'ending'])
     adoptBoard(ending)
     return attachTo({ layout: SharedLayout.open(memory, handle), syscalls })
   }
 
   get handle(): MmapperHandle {
-    const context = this.#live()
-    // Whoever gets the handle may die in any call, and this thread then finishes it.
-    loadLater()
     const handle: MmapperHandle = {
       kind: 'mmapper',
-      memory: context.layout.buffer,
+      memory: this.#live().layout.buffer,
       ending: endingBoard().memory,
     }
     return Object.defineProperty(handle, INSPECT, {
