@@ -346,6 +346,50 @@ testIf(test, can, NO_TRACKING, 'a hundred thousand pages apart from each other a
   }),
 )
 
+testIf(test, can, NO_TRACKING, 'takes at the end of the stack lose nothing', () =>
+  withMapper(mmapper => {
+    using memory = mmapper.reserve(CHUNKS * CHUNK)
+    memory.commit(0, memory.bytes)
+    using tracker = memory.trackWrites()
+    using other = memory.trackWrites()
+    touch(mmapper, memory, 1)
+    tracker.take()
+    for (let round = 0; round < 60; round++) {
+      const page = 2 + round
+      touch(mmapper, memory, page)
+      const told: { start: number; bytes: number }[] = []
+      let refusals = 0
+      const take = (padding: number): void => {
+        try {
+          if (padding > 0) take(padding - 1)
+          told.push(...tracker.take())
+        } catch (error) {
+          assert.instance(error, RangeError)
+          refusals++
+        }
+      }
+      const dive = (): void => {
+        try {
+          dive()
+        } catch {
+          // Here and there a frame away from the end.
+          if (told.length === 0) take(round % 3)
+        }
+      }
+      dive()
+      told.push(...tracker.take())
+      const isTold = (at: number): boolean =>
+        told.some(({ start, bytes }) => start <= at * PAGE && start + bytes > at * PAGE)
+      assert.ok(isTold(page), `page ${page} after ${refusals} refusals`)
+    }
+    const rest = other.take()
+    for (let page = 1; page < 62; page++) {
+      assert.ok(rest.some(({ start, bytes }) => start <= page * PAGE && start + bytes > page * PAGE))
+    }
+    assert.equal(mmapper.audit(), [])
+  }),
+)
+
 test('nobody else makes trackers', () => {
   assert.is(
     thrownBy(() => new (WriteTracker as unknown as new () => unknown)()).code,
