@@ -17,6 +17,7 @@ import {
   MmapperError,
 } from '../../lib/index.js'
 import { PLATFORM } from '../../lib/os/libc.js'
+import { runChild } from '../support/children.js'
 import { attachEnding, breakOff } from '../support/ending.js'
 import { type Memory, startTiny, wasm } from '../support/guests.js'
 import { ERRNO, faultySyscalls, thrownBy } from '../support/os_tools.js'
@@ -440,6 +441,66 @@ test('four threads run in a shared memory, and it is reset between their runs', 
     adopted.reset()
     assert.ok(bytesOf(shared).every((byte, at) => byte === (at < 4 * WASM_PAGE ? 5 : 0)))
   }
+})
+
+/** An engine whose memories move whenever they grow, as some do where addresses are scarce. */
+const MOVING_ENGINE = `
+  import koffi from ${JSON.stringify(import.meta.resolve('koffi'))}
+  const libc = koffi.load(null)
+  const mmap = libc.func('intptr_t mmap(uintptr_t at, size_t bytes, int prot, int flags, int fd, int64_t offset)')
+  const munmap = libc.func('int munmap(uintptr_t at, size_t bytes)')
+  class Memory {
+    #start = mmap(0, 65536, 3, 0x4022, -1, 0)
+    #buffer = koffi.view(this.#start, 65536)
+    get buffer() { return this.#buffer }
+    grow(pages) {
+      const old = this.#buffer.byteLength
+      const start = mmap(0, old + pages * 65536, 3, 0x4022, -1, 0)
+      const buffer = koffi.view(start, old + pages * 65536)
+      new Uint8Array(buffer).set(new Uint8Array(this.#buffer))
+      munmap(this.#start, old)
+      this.#start = start
+      this.#buffer = buffer
+    }
+  }
+  globalThis.WebAssembly = { ...globalThis.WebAssembly, Memory, Global: class { get value() {} set value(v) {} } }`
+
+test('a memory that moves when it grows leaves its image behind, and says so until one is loaded again', () => {
+  const { stdout, stderr, status } = runChild(
+    `const memory = new WebAssembly.Memory()
+     const mmapper = new ChunkStateMmapper()
+     const adopted = mmapper.adoptMemory(memory)
+     const bytes = () => new Uint8Array(memory.buffer)
+     const image = lib.MemoryImage.of(new Uint8Array(65536).fill(7))
+     adopted.load(image)
+     bytes()[5] = 8
+     const before = adopted.start
+     memory.grow(1)
+     print(mmapper.audit())
+     print([adopted.start !== before, adopted.bytes, bytes()[5], bytes()[6]])
+     for (const call of [() => adopted.reset(), () => adopted.changedRanges()]) print(thrown(call).message)
+     const { adoptedBytes, imageBytes } = mmapper.stats()
+     print([adoptedBytes, imageBytes])
+     adopted.discard(65536, 65536)
+     adopted.load(image)
+     bytes()[5] = 8
+     adopted.reset()
+     print([bytes()[5], bytes()[65536], mmapper.audit().length])
+     memory.grow(1)
+     adopted.dispose()
+     print([bytes()[5], mmapper.stats().adoptedBytes])
+     mmapper[Symbol.dispose]()`,
+    { flags: ['--import', `data:text/javascript,${encodeURIComponent(MOVING_ENGINE)}`] },
+  )
+  assert.is(status, 0, stderr)
+  const [audit, moved, reset, changes, stats, again, end] = stdout.split('\n').map(line => JSON.parse(line))
+  assert.equal(audit, [])
+  assert.equal(moved, [true, 2 * WASM_PAGE, 8, 7])
+  assert.match(reset, /^Cannot reset the adopted memory: the engine moved it when it grew/)
+  assert.match(changes, /^Cannot look for changes of the adopted memory: the engine moved it/)
+  assert.equal(stats, [2 * WASM_PAGE, 0])
+  assert.equal(again, [7, 0, 0])
+  assert.equal(end, [7, 0])
 })
 
 // ── the end ──

@@ -6,6 +6,7 @@ import * as assert from 'uvu/assert'
 const lib = join(import.meta.dirname, '../../lib/index.js')
 const HEAD = `
   import { ChunkStateMmapper, createMmapper, libcSyscalls, MmapAnnotation } from ${JSON.stringify(lib)}
+  import * as lib from ${JSON.stringify(lib)}
   import { readFileSync } from 'node:fs'
   const CHUNK = 2 ** 22, PAGES = 1024, WINDOW = 3 * 2 ** 40
   const thrown = run => { try { run() } catch (error) { return error } throw new Error('nothing was thrown: ' + run) }
