@@ -4,7 +4,14 @@
  */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
-import { ChunkStateMmapper, libcSyscalls, MapState, MmapAnnotation, type MmapError } from 'mmapper'
+import {
+  ChunkStateMmapper,
+  libcSyscalls,
+  MapState,
+  MemoryImage,
+  MmapAnnotation,
+  type MmapError,
+} from 'mmapper'
 import { CHUNK, type Check, committed, maps, PAGES, same, sysctl, thrown } from './vm_machine.js'
 
 const MIB = 2 ** 20
@@ -98,6 +105,42 @@ function checkSwap(check: Check): void {
     same(heap.view(Uint8Array)[4096], 0)
     heap[Symbol.dispose]()
   })
+  check(
+    'swap: pages of an image that were changed and swapped out are told, taken into a snapshot, and reset',
+    () => {
+      const memory = mmapper.reserve(bytes)
+      const content = new Uint8Array(bytes)
+      fillPages(content)
+      const image = MemoryImage.of(content)
+      memory.load(image)
+      const half = bytes / 2
+      const view = memory.view(Uint8Array)
+      const change = (): void => {
+        for (let at = 0; at < half; at += 4096) view[at] = 255
+        const before = swapped()
+        pageOut(() => memory.advise(0, half, 'PageOut'), half, before)
+      }
+      change()
+      same(memory.changedRanges(), [{ start: 0, bytes: half }])
+      const snapshot = memory.snapshot()
+      same([snapshot.read(4096, 1)[0], snapshot.read(half + 4096, 1)[0]], [255, pattern(half / 4096 + 1)])
+      for (const keepResident of [0, bytes]) {
+        memory.reset(0, bytes, { keepResident })
+        checkPages(view)
+        same(memory.changedRanges(), [])
+        change()
+      }
+      memory.reset(0, bytes, { keepResident: bytes })
+      pageOut(() => memory.advise(0, half, 'PageOut'), half, swapped())
+      view[8192] = 254
+      same(memory.changedRanges(), [{ start: 8192, bytes: 4096 }])
+      same(mmapper.audit(), [])
+      for (const one of [image, snapshot]) one.dispose()
+      mmapper.releaseViews(memory.start, bytes / 4096)
+      memory.dispose()
+    },
+  )
+
   mmapper[Symbol.dispose]()
   check('swap: the disk is free again', () => execFileSync('swapoff', ['/dev/ram0']))
 }
