@@ -12,6 +12,7 @@
  * - All of a memory is committed; whole OS pages are the unit of everything.
  * - It may grow at any moment, by the guest, by JavaScript, by another thread. What has grown since `load` is zeros after a
  *   reset; the size stays.
+ * - One class, hence longer than other files; how long it is managed, and by whom, is in `adoption.ts`.
  * - A memory belongs to one AdoptedMemory, of one thread. What the object holds is the memory, so that nobody else can
  *   be at its addresses; see `adoption.ts` for what is when either is dropped.
  */

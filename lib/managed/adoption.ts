@@ -5,6 +5,10 @@
  *   every engine unmaps a memory's reservation as a whole, whatever was mapped into it (measured). **From then on the
  *   addresses may be anybody's at once**, so they are used only by whoever has the memory in hand and has just asked it
  *   where it is.
+ * - Nobody else manages it: in this thread no other mapper, and of this mapper no other thread. **Two mappers in different
+ *   threads are not kept apart** while neither has loaded an image: they share no state but the memory itself, which is the guest's
+ *   to the last byte, and what the OS shows of its pages, where only an image can be seen. A mapper that comes after the first
+ *   load is refused; two that came before it would load over each other. Who shares a memory attaches its threads to one mapper.
  * - Where the object was dropped and the memory lives on, its pages become the engine's own again, content kept, as by
  *   dispose. Where both were dropped only the entry in the table goes.
  */

@@ -12,6 +12,9 @@
  * - Nobody can change an image of bytes (sealed, or without a name). A file given to `open` must not be changed while it
  *   is an image or memory loaded from it lives: truncating it kills whoever touches that memory, writing into it
  *   shows through pages that were not changed. Write beside and rename, as `save` does, or open it with `copy`.
+ *
+ * One class with its three makers, hence longer than other files: what is done to files is in `image_file.ts`, what is checked
+ * of arguments in `image_source.ts`.
  */
 import {
   disposedError,

@@ -2,6 +2,9 @@
  * What every object that owns a range of chunks does alike: see `ManagedMemory` for the contract. Offsets are checked at
  * entry, verbs get addresses and chunks, and what they say of a failure is told in the caller's words.
  *
+ * Longer than other files, for it is one class: a method is a check, the verb, and how a failure is told, and all use the
+ * same private fields; what could be taken out (offsets, options, views, retelling) is in files beside this one.
+ *
  * `commit` and `decommit` of one chunk are the path of a heap that grows chunk by chunk: they make no closure and no
  * object but the range.
  */
