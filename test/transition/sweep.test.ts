@@ -8,6 +8,7 @@ import { HeapTable } from '../../lib/shared_state/heap_table.js'
 import { ImageTable } from '../../lib/shared_state/image_table.js'
 import { MOST_THREADS, SharedLayout } from '../../lib/shared_state/layout.js'
 import { ThreadTable } from '../../lib/shared_state/thread_table.js'
+import { TrackerTable } from '../../lib/shared_state/tracker_table.js'
 import { ViewTable } from '../../lib/shared_state/view_table.js'
 import type { Context } from '../../lib/transition/context.js'
 import {
@@ -41,6 +42,7 @@ function make(threads = 4) {
     adopted: new HeapTable(layout, layout.adopted, 'adopt'),
     images: new ImageTable(layout),
     views: new ViewTable(layout),
+    trackers: new TrackerTable(layout),
   } as unknown as Context
   Object.assign(context, { main: context })
   const kill = (slot: number): boolean => alive.delete(100 + slot)
