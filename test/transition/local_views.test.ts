@@ -168,7 +168,7 @@ testDetaching(
   test,
   import.meta.url,
   'detaching forgets the view, and one that could not be told is told by the next',
-  () => {
+  async () => {
     const { rig, views, view, get, takeTold } = make()
     const first = view(0, 4096)
     takeTold()
@@ -185,6 +185,7 @@ testDetaching(
     rig.removing = undefined
     assert.is(second.byteLength, 0)
     assert.is(get(0, 4096), undefined)
+    await undefined
     assert.equal(views.stuckOver(ALL), [])
     assert.equal(takeTold(), [['remove', SLOT, 1]])
     assert.not.ok(views.hasAny)
