@@ -3,7 +3,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { type AddressRequest, diagnoseAddresses } from '../../lib/os/address_space.js'
 import { resultOf } from '../support/children.js'
-import { withFs } from '../support/fake_fs.js'
+import { withFs, withMaps } from '../support/fake_fs.js'
 
 const TIB = 2 ** 40
 const GIB = 2 ** 30
@@ -104,6 +104,61 @@ test('a reservation whose alignment is wanting says so', () => {
   `) as string[]
   assert.equal(result.slice(0, 2), ['ENOMEM', 'address-space'])
   assert.match(result[2]!, /64 TiB/)
+})
+
+const PAGE = 4096
+
+function mapsOf(...ranges: readonly (readonly [start: number, limit: number])[]): string {
+  const line = ([start, limit]: readonly [number, number]): string =>
+    `${start.toString(16)}-${limit.toString(16)} rw-p 00000000 00:00 0 \n`
+  return ranges.map(line).join('')
+}
+
+/** What is told of a request in an address space of 4 GiB with these mappings. */
+function adviceFor(
+  maps: string | undefined,
+  request: { start?: number; bytes: number; align?: number },
+  readable?: number,
+) {
+  return withMaps(maps, () => diagnoseAddresses({ start: -1, ...request }), readable)?.advice
+}
+
+test('a place that is named is the first where the request has room', () => {
+  const maps = mapsOf(
+    [65536, GIB + PAGE],
+    [2 * GIB, 2 * GIB + PAGE],
+    [3 * GIB, 3 * GIB + PAGE],
+    [4 * GIB - PAGE, 4 * GIB],
+  )
+  const half = GIB / 2
+  assert.match(adviceFor(maps, { bytes: half, align: half })!, 'or for 0x60000000, where there is room')
+  assert.is(adviceFor(maps, { bytes: half - PAGE, align: half }), undefined, 'a piece of both has room')
+  assert.match(
+    adviceFor(maps, { bytes: half + PAGE, align: half })!,
+    'begins at a multiple of 512 MiB has 512 MiB',
+  )
+})
+
+test('addresses end at the next power of two, the last page before the kernel’s included', () => {
+  const top = 2 ** 56
+  assert.is(adviceFor(mapsOf([top - PAGE, top]), { start: 2 ** 55, bytes: PAGE }), undefined)
+  assert.match(
+    adviceFor(mapsOf([GIB, 2 * GIB]), { start: 2 * GIB, bytes: PAGE })!,
+    'seems to end at 0x80000000',
+  )
+  assert.match(adviceFor(mapsOf([GIB, 2 * GIB]), { start: 0, bytes: 3 * GIB })!, 'It would end at')
+  assert.is(adviceFor('', { bytes: 2 ** 46 }), undefined, 'no mapping at all')
+})
+
+test('of mappings that can be read in part, or not at all, nothing is concluded', () => {
+  const maps = mapsOf([GIB, 2 * GIB], [2 ** 40, 2 ** 40 + PAGE])
+  const inPart = mapsOf([GIB, 2 * GIB]).length
+  for (const readable of [inPart, 0]) {
+    assert.is(adviceFor(maps, { bytes: 2 ** 41 }, readable), undefined)
+    assert.is(adviceFor(maps, { start: 4 * GIB, bytes: PAGE }, readable), undefined)
+  }
+  assert.is(adviceFor(undefined, { bytes: 2 ** 60 }), undefined)
+  assert.match(adviceFor(undefined, { start: 2 ** 47, bytes: PAGE })!, 'seems to end at')
 })
 
 test.run()

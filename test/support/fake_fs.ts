@@ -12,3 +12,23 @@ export function withFs<T>(replaced: Readonly<Record<string, unknown>>, run: () =
     Object.assign(fs, real)
   }
 }
+
+/** Runs with this text as the mappings of the process; undefined: they cannot be opened. It breaks off after `readable` bytes, if given. */
+export function withMaps<T>(text: string | undefined, run: () => T, readable = Number.POSITIVE_INFINITY): T {
+  const bytes = Buffer.from(text ?? '')
+  const fail = (): never => {
+    throw Object.assign(new Error('maps'), { code: 'EACCES' })
+  }
+  const openSync = (): number => (text === undefined ? fail() : 2 ** 20)
+  const readSync = (
+    _: number,
+    into: Uint8Array,
+    offset: number,
+    length: number,
+    position: number,
+  ): number => {
+    if (position >= readable) fail()
+    return bytes.copy(into, offset, position, Math.min(position + length, readable))
+  }
+  return withFs({ openSync, readSync, closeSync: () => {} }, run)
+}
