@@ -14,6 +14,7 @@ import {
   writeFully,
 } from '../../lib/os/file_calls.js'
 import { addressOf, PLATFORM } from '../../lib/os/libc.js'
+import { withFs } from '../support/fake_fs.js'
 
 const files = fileCalls()
 const folder = mkdtempSync(join(tmpdir(), 'mmapper-files-'))
@@ -123,6 +124,31 @@ test('what comes in parts is put together, what ends early or fails is said', ()
   assert.is(writeFully(files, fd, 4096, 10, 0), -PLATFORM!.EFAULT)
   assert.is(writeFully({ pwrite: () => 0 }, fd, addressOf(content), 10, 0), -PLATFORM!.ENXIO)
   files.closeRaw(fd)
+})
+
+test('where the runtime knows only descriptors that it opened itself, others are looked up; other errors are told', () => {
+  const failing = (errno: unknown) => () => {
+    throw Object.assign(new Error(), { errno })
+  }
+  const { EBADF, EPERM } = PLATFORM!
+  const fd = files.open('/dev/null', 'r')
+  const found = files.identify(fd)
+  assert.equal(
+    withFs({ fstatSync: failing(-EBADF) }, () => files.identify(fd)),
+    found,
+  )
+  assert.is(
+    withFs({ fstatSync: failing(-5) }, () => files.identify(fd)),
+    -5,
+  )
+  for (const strange of [5, 'EIO', undefined]) {
+    assert.is(
+      withFs({ fstatSync: failing(strange) }, () => files.identify(fd)),
+      -EPERM,
+    )
+  }
+  files.close(fd)
+  assert.is(files.identify(fd), -EBADF)
 })
 
 test.run()

@@ -1,7 +1,7 @@
 /** Files with holes: where content is found, and that it is copied whole while zeros stay holes. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { closeFile, type FileCalls, fileCalls } from '../../lib/os/file_calls.js'
+import { closeFile, type FileCalls, type FileIdentity, fileCalls } from '../../lib/os/file_calls.js'
 import { addressOf, PLATFORM } from '../../lib/os/libc.js'
 import { createNameless, type NamelessFile } from '../../lib/os/nameless_file.js'
 import {
@@ -152,6 +152,7 @@ test('memory is written whole, in pieces, and its pages of zeros are holes', () 
     const writer = new MemoryWriter(files, files, fd)
     assert.is(writer.write(addressOf(memory), memory.length, OS_PAGE), 0)
     assert.ok(Buffer.compare(contentOf(fd, OS_PAGE + memory.length).subarray(OS_PAGE), memory) === 0)
+    assert.is((files.identify(fd) as FileIdentity).bytes, OS_PAGE + memory.length)
     assert.is(
       ranges(fd, 0, OS_PAGE + memory.length),
       `${OS_PAGE}-${2 * OS_PAGE} ${4 * OS_PAGE}-${PIECE + 2 * OS_PAGE} ${2 * PIECE + 2 * OS_PAGE}-${memory.length + OS_PAGE}`,
