@@ -10,6 +10,7 @@ import {
   type FileCalls,
   type FileIdentity,
   fileCalls,
+  IDENTIFYING,
   readFully,
   writeFully,
 } from '../../lib/os/file_calls.js'
@@ -132,23 +133,23 @@ test('where the runtime knows only descriptors that it opened itself, others are
   }
   const { EBADF, EPERM } = PLATFORM!
   const fd = files.open('/dev/null', 'r')
-  const found = files.identify(fd)
+  const found = IDENTIFYING.identify(fd)
   assert.equal(
-    withFs({ fstatSync: failing(-EBADF) }, () => files.identify(fd)),
+    withFs({ fstatSync: failing(-EBADF) }, () => IDENTIFYING.identify(fd)),
     found,
   )
   assert.is(
-    withFs({ fstatSync: failing(-5) }, () => files.identify(fd)),
+    withFs({ fstatSync: failing(-5) }, () => IDENTIFYING.identify(fd)),
     -5,
   )
   for (const strange of [5, 'EIO', undefined]) {
     assert.is(
-      withFs({ fstatSync: failing(strange) }, () => files.identify(fd)),
+      withFs({ fstatSync: failing(strange) }, () => IDENTIFYING.identify(fd)),
       -EPERM,
     )
   }
   files.close(fd)
-  assert.is(files.identify(fd), -EBADF)
+  assert.is(IDENTIFYING.identify(fd), -EBADF)
 })
 
 test.run()
