@@ -665,7 +665,7 @@ test('a mapper that is disposed can be disposed again, and nothing else', () => 
     stats: () => mmapper.stats(),
     audit: () => mmapper.audit(),
   }
-  // A worker can be ended whatever became of the mapper.
+  // It returns a promise: the next test.
   const others = ['constructor', 'terminate']
   const methods = Object.getOwnPropertyNames(ChunkStateMmapper.prototype).filter(
     name => !others.includes(name),
@@ -676,6 +676,13 @@ test('a mapper that is disposed can be disposed again, and nothing else', () => 
   }
   assert.is(inspect(mmapper), 'ChunkStateMmapper: disposed')
   assert.is(permissions(1), '-×1')
+})
+
+test('a mapper that is disposed ends no worker', async () => {
+  const mmapper = new ChunkStateMmapper()
+  mmapper[Symbol.dispose]()
+  const ended = mmapper.terminate({ terminate: () => assert.unreachable() } as never)
+  assert.is(await ended.catch((error: { code?: unknown }) => error.code), 'ERR_MMAPPER_DISPOSED')
 })
 
 test('system calls may be a class with methods', () => {
