@@ -272,7 +272,7 @@ function keepHeld(context: Context): ByteRange {
 
 /** For a thread that died in `reserve`, or an exception; see the head of this file. */
 export function redoReserve(context: Context): void {
-  const { map, layout } = context
+  const { os, map, layout } = context
   const { journal } = layout
   const isPlain = journal[Journal.IsPlain] === 1
   if (Number.isNaN(journal[Journal.HeldBase]!)) {
@@ -282,16 +282,17 @@ export function redoReserve(context: Context): void {
   }
   if (journal[Journal.HeldBase]! < 0) return
   if (!isPlain) leakReleasing(context)
-  const { bytes } = heldOf(context)
+  const { start, bytes } = heldOf(context)
   if (bytes > 0) {
     if (journal[Journal.Done] === KEPT) journal[Journal.Done] = RECORDED
-    const to = journal[Journal.HeldTo]!
-    const errno = attempt(() => releaseHead(context, to))
+    journal[Journal.KeepFrom] = journal[Journal.HeldTo]!
+    const errno = attempt(() => os.release(start, bytes))
     if (errno < 0) {
+      journal[Journal.KeepFrom] = journal[Journal.HeldFrom]!
       keepHeld(context)
       return
     }
-    journal[Journal.HeldFrom] = to
+    journal[Journal.HeldFrom] = journal[Journal.HeldTo]!
     if (Number.isNaN(errno)) leak(context, bytes)
   }
   if (journal[Journal.Done] === RECORDED) {
