@@ -37,14 +37,15 @@ machine only ratios mean something.
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 const RESULTS = join(root, 'test/bench/results.md')
 
-/** The results with this Node's section anew, the newest Node first. */
+/** The results with this Node's section anew, the newest Node first; other sections stay, at the end. */
 function withSection(results: string, report: string): string {
-  const sections = new Map<number, string>()
-  for (const [, node, text] of results.matchAll(/^## Node (\d+)\n([\s\S]*?)(?=^## |$(?![\s\S]))/gm))
-    sections.set(Number(node), text!.trim())
-  sections.set(Number.parseInt(process.versions.node, 10), report.trim())
-  const newestFirst = [...sections].sort(([a], [b]) => b - a)
-  return `${HEADING}${newestFirst.map(([node, text]) => `## Node ${node}\n\n${text}\n`).join('\n')}`
+  const sections = new Map<string, string>()
+  for (const [, title, text] of results.matchAll(/^## (.+)\n([\s\S]*?)(?=^## |$(?![\s\S]))/gm))
+    sections.set(title!, text!.trim())
+  sections.set(`Node ${Number.parseInt(process.versions.node, 10)}`, report.trim())
+  const node = (title: string): number => Number(/^Node (\d+)$/.exec(title)?.[1] ?? 0)
+  const newestFirst = [...sections].sort(([a], [b]) => node(b) - node(a))
+  return `${HEADING}${newestFirst.map(([title, text]) => `## ${title}\n\n${text}\n`).join('\n')}`
 }
 
 /** Works in C, in turn with ours; none where there is no compiler. */
