@@ -14,9 +14,9 @@
  * before the process comes near the number of mappings that the OS allows (`os/map_count.ts`). A reset brings
  * back protections, and so ends such guards.
  */
-import { MmapProtection, protectionCode } from '../base/policy.js'
-import { NO_ACCESS } from '../base/protections.js'
-import { BYTES_IN_PAGE } from '../base/range.js'
+import { MmapProtection, protectionCode, protectionOf } from '../base/policy.js'
+import { MIXED, NO_ACCESS } from '../base/protections.js'
+import { BYTES_IN_PAGE, type ByteRange } from '../base/range.js'
 import { KEPT_MAPPINGS, reserveMappings } from '../os/map_count.js'
 import * as Journal from '../shared_state/journal.js'
 import * as Word from '../shared_state/word.js'
@@ -77,8 +77,34 @@ const MAPPINGS_PER_GUARD = 2
 function guardByProtection(context: Context, start: number, bytes: number): void {
   if (context.space === Journal.Engine) throw unsupported(context, start, bytes)
   if (!reserveMappings(MAPPINGS_PER_GUARD)) throw tooMany(context, start, bytes)
+  const before = protectionsOf(context, start, bytes)
   protect(context, start, bytes, MmapProtection.NoAccess)
-  discard(context, start, bytes)
+  try {
+    discard(context, start, bytes)
+  } catch (error) {
+    for (const { start, bytes, prot } of before) {
+      // What nobody knows stays inaccessible.
+      if (prot < MIXED) protect(context, start, bytes, protectionOf(prot))
+    }
+    throw error
+  }
+}
+
+interface ProtectedRange extends ByteRange {
+  /** `MIXED` and above: not known. */
+  readonly prot: number
+}
+
+function protectionsOf({ map }: Context, start: number, bytes: number): ProtectedRange[] {
+  const parts: ProtectedRange[] = []
+  const limitPage = (start + bytes) / BYTES_IN_PAGE
+  for (let page = start / BYTES_IN_PAGE; page < limitPage; ) {
+    const limit = map.protectionLimit(page, limitPage)
+    const prot = map.protectionOfPage(page)
+    parts.push({ start: page * BYTES_IN_PAGE, bytes: (limit - page) * BYTES_IN_PAGE, prot })
+    page = limit
+  }
+  return parts
 }
 
 function unguardByProtection(
@@ -88,14 +114,9 @@ function unguardByProtection(
   protection: MmapProtection,
 ): void {
   if (context.space === Journal.Engine) throw unsupported(context, start, bytes)
-  const { map } = context
-  const limitPage = (start + bytes) / BYTES_IN_PAGE
   if (protectionCode(protection) === NO_ACCESS) return
-  for (let page = start / BYTES_IN_PAGE; page < limitPage; ) {
-    const limit = map.protectionLimit(page, limitPage)
-    const isGuarded = map.protectionOfPage(page) === NO_ACCESS
-    if (isGuarded) protect(context, page * BYTES_IN_PAGE, (limit - page) * BYTES_IN_PAGE, protection)
-    page = limit
+  for (const part of protectionsOf(context, start, bytes)) {
+    if (part.prot === NO_ACCESS) protect(context, part.start, part.bytes, protection)
   }
 }
 

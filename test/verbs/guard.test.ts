@@ -2,6 +2,7 @@
 import { openSync, readFileSync, readSync } from 'node:fs'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { protectionOf } from '../../lib/base/policy.js'
 import {
   ChunkStateMmapper,
   libcSyscalls,
@@ -300,5 +301,40 @@ testIf(test, hasGuards, 'no guards here', 'a refusal of the kernel changes nothi
   memory.dispose()
   mmapper[Symbol.dispose]()
 })
+
+testIf(
+  test,
+  isLinux,
+  'guards by protection are looked up by /proc',
+  'a guard by protection whose content cannot go leaves content and protections',
+  () => {
+    let refuses = false
+    const syscalls: Syscalls = {
+      ...old,
+      madvise: (start, bytes, advice) =>
+        refuses && advice === PLATFORM!.advice.DontNeed ? ERRNO.EINVAL : old.madvise(start, bytes, advice),
+    }
+    const mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls })
+    const memory = mmapper.reserve(CHUNK)
+    memory.commit(0, CHUNK)
+    memory.view(Uint8Array).fill(7)
+    mmapper.releaseViews(memory.start, CHUNK / PAGE)
+    memory.protect(PAGE, PAGE, 'ReadWriteExec')
+    refuses = true
+    const error = thrownBy(() => memory.guard(0, 3 * PAGE))
+    assert.is(error.syscall, 'madvise', error.message)
+    refuses = false
+    const { map } = contextOf(mmapper)
+    const first = memory.start / PAGE
+    assert.equal(
+      [0, 1, 2, 3].map(page => protectionOf(map.protectionOfPage(first + page))),
+      ['ReadWrite', 'ReadWriteExec', 'ReadWrite', 'ReadWrite'],
+    )
+    assert.equal(memory.view(Uint8Array)[2 * PAGE], 7)
+    mmapper.releaseViews(memory.start, CHUNK / PAGE)
+    assert.equal(mmapper.audit(), [])
+    mmapper[Symbol.dispose]()
+  },
+)
 
 test.run()
