@@ -1,6 +1,6 @@
 /**
- * What tells a file from others. `statx(2)` of a descriptor says what Node's `fstatSync` says in a fraction of the time, for it is asked at every load and
- * reset. The structure is the same on all machines.
+ * What tells a file from others. It is asked at every load and reset; `statx(2)` of a descriptor says what Node's
+ * `fstatSync` says in a fraction of the time. The structure is the same on all machines.
  *
  * Source: linux/stat.h (`struct statx`); makedev(3) of glibc and musl for how a device is one number.
  */

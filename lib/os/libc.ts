@@ -4,6 +4,8 @@
  *
  * Addresses and lengths are declared as integers, so they travel as JavaScript numbers (no BigInt) and
  * failure arrives as -1. Type names of koffi are global to the process, so only built-in ones are used.
+ *
+ * Longer than other files: only one may import koffi.
  */
 import type koffiModule from 'koffi'
 import { MmapperError } from '../base/errors.js'

@@ -28,6 +28,8 @@
  * - **names** need kernel support that only a call can show: the first one with a good name is the probe.
  *
  * Sources: mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), prctl(2), mincore(2); mm/mmap.c of Linux.
+ *
+ * Longer than other files: every edge between two states of memory is here, each a few lines.
  */
 import type { MemoryAdvice } from '../base/policy.js'
 import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
@@ -48,7 +50,6 @@ import * as Journal from '../shared_state/journal.js'
 import type { SharedLayout } from '../shared_state/layout.js'
 import { Strays } from '../shared_state/strays.js'
 import * as Word from '../shared_state/word.js'
-import { isLinux } from './kernel.js'
 import { PLATFORM, SYSCALL_NAMES, type Syscalls, unsupportedPlatform } from './libc.js'
 import type { ScanCalls } from './pagemap.js'
 import type { PlatformConstants } from './platform/constants.js'
@@ -69,20 +70,6 @@ export function osPageSize(syscalls: Syscalls): number {
     `sysconf(_SC_PAGESIZE) gave ${size}, which is not a page size. Check the injected syscalls`,
   )
 }
-
-/**
- * Whether `mmap` over mapped pages takes them away only when the new ones are sure to be had. Since Linux 6.12 all that
- * depends on limits, charge and mapping count is checked before; older kernels unmap first and check then. What is left in between
- * is the kernel's own memory for one descriptor of a mapping, and a file system that does not let its file be mapped.
- *
- * Source: mm/vma.c of Linux (`__mmap_region`), as far as it is known: tried on 6.18 only, by refusals for lack of memory.
- */
-export function replacesSafely(): boolean {
-  isSafe ??= isLinux(6, 12)
-  return isSafe
-}
-
-let isSafe: boolean | undefined
 
 /** Whose the pages are to which a file is loaded: an engine's are never charged. */
 export type Owner = 'own' | 'lent'

@@ -111,7 +111,8 @@ export function isOurs(
   return isFile(found, images.keyOf(file)) && found.bytes >= end
 }
 
-function isFile(found: FileIdentity | number, { device, inode }: FileKey): found is FileIdentity {
+/** Whether a descriptor that was looked at is of this file. */
+export function isFile(found: FileIdentity | number, { device, inode }: FileKey): found is FileIdentity {
   return typeof found === 'object' && Number(found.device) === device && Number(found.inode) === inode
 }
 

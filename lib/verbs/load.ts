@@ -15,16 +15,18 @@
  *
  * So for the time of the call the new pages are charged beside the old ones, if they are writable and not an engine's.
  *
- * Moving costs three times as much as mapping. So a file that memory is loaded from already, and that fills all of the range,
- * is mapped over the old pages at once, where the kernel checks all it can before it takes these away (`replacesSafely`).
- * Should it fail behind that point after all, `partial` says that the old content is gone, and there are zeros.
+ * Where pages cannot be moved, they are mapped over the old ones. Should that fail after the kernel has taken these away,
+ * there are zeros, and `partial` says so. Moving costs three times as much, and is the way wherever there is one: no system
+ * promises what `mmap` leaves when it fails.
  *
  * What can be refused is in `load_staging.ts`, what replaces the old pages in `load_placing.ts`.
  *
- * **Redo.** Nothing moved: released and undone. Of a guest's memory, whose pages nobody may touch who has not got it, what of
- * the zeros has not been moved is written down for whoever adopts it next (`leaveZeros`). Else what is not known to be moved is mapped in place, for the pages are
- * our own, and published. Where that is refused, the program has closed the file's descriptor, or the buffer of a heap is
- * not held here, protections are not known.
+ * **Redo.** Nothing moved: released and undone. Of a guest's memory, whose pages nobody may touch who has not got it, what
+ * of the zeros has not been moved is written down for whoever adopts it next (`leaveZeros`). Else what is not known to be
+ * moved is mapped in place, for the pages are our own, and published. Where that is refused, the program has closed the
+ * file's descriptor, or the buffer of a heap is not held here, protections are not known.
+ *
+ * Longer than other files: the redo stands beside what it must agree with.
  */
 import { MmapperError } from '../base/errors.js'
 import { type MmapProtection, protectionCode } from '../base/policy.js'
@@ -33,7 +35,6 @@ import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js
 import { FOREIGN, MAPPED, QUARANTINED, STATE_MASK, stateName } from '../chunks/entry.js'
 import { type FileCalls, fileCalls, IDENTIFYING, readFully } from '../os/file_calls.js'
 import { PLATFORM } from '../os/libc.js'
-import { replacesSafely } from '../os/os_memory.js'
 import { visitData } from '../os/sparse_file.js'
 import { NO_FILE } from '../shared_state/image_table.js'
 import * as Journal from '../shared_state/journal.js'
@@ -95,12 +96,10 @@ export function load(context: Context, request: LoadRequest): void {
   transition(context, () => {
     settleHeaps(context, 'load', pages.chunks)
     prepare(context, pages, prot)
-    const { file, isLoaded } = openFile(context, request, files)
+    const file = openFile(context, request, files)
     record(context, pages, request, file, aroundProt)
-    const isOne = context.layout.journal[Journal.MiddlePage] === pages.limitPage
-    const staging = isLoaded && isOne && replacesSafely() ? none : stage
     begin(context, Journal.Load, pages.chunks.start, pages.chunks.limit, prot)
-    const refusal = commitAround(context) ?? staging(context) ?? copyStaged(context, request, files)
+    const refusal = commitAround(context) ?? stage(context) ?? copyStaged(context, request, files)
     if (refusal === undefined) noteChanges(context, [{ start, bytes }])
     const failure = refusal === undefined ? replace(context) : undo(context, refusal)
     closeUnused(context)
@@ -152,22 +151,19 @@ function exhausted(what: string, advice: string): MmapperError {
   )
 }
 
-/** Nothing is mapped elsewhere. */
-function none(): undefined {}
-
 /**
- * The file's place in the table, with a descriptor of our own; `NO_FILE` where nothing of the image is loaded. Whether
- * memory is loaded from it already: then that shows that it is what it was, and long enough.
+ * The file's place in the table, with a descriptor of our own; `NO_FILE` where nothing of the image is loaded. Where memory
+ * is loaded from it already, that descriptor shows that it is what it was, and long enough.
  */
 function openFile(
   context: Context,
   { start, bytes, file, imageOffset, content, check }: LoadRequest,
   files: FileCalls,
-): { readonly file: number; readonly isLoaded: boolean } {
+): number {
   const { images } = context
   if (imageOffset >= file.bytes || content === 'copied') {
     check?.()
-    return { file: NO_FILE, isLoaded: false }
+    return NO_FILE
   }
   const key = { device: Number(file.device), inode: Number(file.inode) }
   const known = images.find(key)
@@ -182,7 +178,7 @@ function openFile(
     throw refused(context, { action: 'load', syscall: 'fcntl', errno: fd, start, bytes, diagnosis })
   }
   images.extend(index, file.offset + file.bytes)
-  return { file: index, isLoaded: isOpen }
+  return index
 }
 
 /** Stores what the intent needs; `begin` makes it count. */

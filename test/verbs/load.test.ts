@@ -15,7 +15,6 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, libcSyscalls, MemoryImage } from '../../lib/index.js'
 import { fileOf } from '../../lib/managed/memory_image.js'
-import { replacesSafely } from '../../lib/os/os_memory.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { load } from '../../lib/verbs/load.js'
 import { attachEnding, breakOff } from '../support/ending.js'
@@ -30,7 +29,7 @@ import {
   WINDOW,
 } from '../support/os_tools.js'
 import { checkAccounting, checkAgainstOs } from '../support/recount.js'
-import { osPermissions, testIf } from '../support/support.js'
+import { osPermissions } from '../support/support.js'
 
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
 
@@ -345,13 +344,16 @@ function loadedBefore(mmapper: ChunkStateMmapper): () => void {
   return () => loadImage(mmapper, at(0), 2 * CHUNK, image)
 }
 
-const isSafe = replacesSafely()
-const why = 'kernels before 6.12 take the old pages away first'
+/** A system without `mremap`. */
+function withoutMoving(mmapper: ChunkStateMmapper): void {
+  Object.defineProperty(contextOf(mmapper).os, 'canMove', { value: false })
+}
 
-testIf(test, isSafe, why, 'an image that is loaded already is mapped over the old pages at once', () => {
+test('where pages cannot be moved, an image is mapped over the old ones', () => {
   const { syscalls, names } = countingSyscalls()
   withMapper(
     mmapper => {
+      withoutMoving(mmapper)
       const loadAgain = loadedBefore(mmapper)
       names()
       loadAgain()
@@ -363,7 +365,7 @@ testIf(test, isSafe, why, 'an image that is loaded already is mapped over the ol
   )
 })
 
-testIf(test, isSafe, why, 'loading it again leaves the old content if it is refused', () => {
+test('loading it again leaves the old content if it is refused', () => {
   const { syscalls, fault, reset } = faultySyscalls()
   withMapper(
     mmapper => {
@@ -382,68 +384,57 @@ testIf(test, isSafe, why, 'loading it again leaves the old content if it is refu
   )
 })
 
-testIf(
-  test,
-  isSafe,
-  why,
-  'a kernel that fails when the old pages have gone leaves zeros, and it is told',
-  () => {
-    const { syscalls, fault, reset } = faultySyscalls()
-    withMapper(
-      mmapper => {
-        const loadAgain = loadedBefore(mmapper)
-        reset()
-        fault.at = 1
-        fault.instead = (_name, [start, bytes]) => {
-          libcSyscalls().munmap(start as number, bytes as number)
-          return ERRNO.ENOMEM
-        }
-        const error = thrownBy(loadAgain)
-        reset()
-        assert.equal(error.partial, { start: at(0), bytes: 2 * CHUNK })
-        assert.equal(
-          osPermissions(at(0), 2 * CHUNK).map(({ permissions }) => permissions),
-          ['rw-p'],
-        )
-        holds(mmapper, at(0), new Uint8Array(2 * CHUNK))
-        assert.is(mmapper.stats().imageBytes, 0)
-        loadAgain()
-        holds(mmapper, at(0), pattern(2 * CHUNK, 1))
-      },
-      { syscalls },
-    )
-  },
-)
+test('a kernel that fails when the old pages have gone leaves zeros, and it is told', () => {
+  const { syscalls, fault, reset } = faultySyscalls()
+  withMapper(
+    mmapper => {
+      withoutMoving(mmapper)
+      const loadAgain = loadedBefore(mmapper)
+      reset()
+      fault.at = 1
+      fault.instead = (_name, [start, bytes]) => {
+        libcSyscalls().munmap(start as number, bytes as number)
+        return ERRNO.ENOMEM
+      }
+      const error = thrownBy(loadAgain)
+      reset()
+      assert.equal(error.partial, { start: at(0), bytes: 2 * CHUNK })
+      assert.equal(
+        osPermissions(at(0), 2 * CHUNK).map(({ permissions }) => permissions),
+        ['rw-p'],
+      )
+      holds(mmapper, at(0), new Uint8Array(2 * CHUNK))
+      assert.is(mmapper.stats().imageBytes, 0)
+      loadAgain()
+      holds(mmapper, at(0), pattern(2 * CHUNK, 1))
+    },
+    { syscalls },
+  )
+})
 
-testIf(
-  test,
-  isSafe,
-  why,
-  'more than there can be leaves the old content, by the kernel’s own refusal',
-  () => {
-    const folder = mkdtempSync(join(tmpdir(), 'mmapper-'))
-    try {
-      const path = join(folder, 'large')
-      const bytes = 2 ** 42
-      const fd = openSync(path, 'w')
-      ftruncateSync(fd, bytes)
-      closeSync(fd)
-      const mmapper = new ChunkStateMmapper()
-      const start = mmapper.quarantineAddressRangeAnywhere(bytes / PAGE)
-      using image = MemoryImage.open(path)
-      loadImage(mmapper, start, 2 ** 22, image)
-      poke(mmapper, start, 77)
-      const error = thrownBy(() => loadImage(mmapper, start, bytes, image))
-      assert.equal([error.code, error.partial], ['ENOMEM', undefined])
-      assert.is(contentOf(mmapper, start, 1)[0], 77)
-      assert.is(mmapper.stats().mappedBytes, 2 ** 22)
-      assert.equal(mmapper.audit(), [])
-      mmapper[Symbol.dispose]()
-    } finally {
-      rmSync(folder, { recursive: true })
-    }
-  },
-)
+test('more than there can be leaves the old content, by the kernel’s own refusal', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'mmapper-'))
+  try {
+    const path = join(folder, 'large')
+    const bytes = 2 ** 42
+    const fd = openSync(path, 'w')
+    ftruncateSync(fd, bytes)
+    closeSync(fd)
+    const mmapper = new ChunkStateMmapper()
+    const start = mmapper.quarantineAddressRangeAnywhere(bytes / PAGE)
+    using image = MemoryImage.open(path)
+    loadImage(mmapper, start, 2 ** 22, image)
+    poke(mmapper, start, 77)
+    const error = thrownBy(() => loadImage(mmapper, start, bytes, image))
+    assert.equal([error.code, error.partial], ['ENOMEM', undefined])
+    assert.is(contentOf(mmapper, start, 1)[0], 77)
+    assert.is(mmapper.stats().mappedBytes, 2 ** 22)
+    assert.equal(mmapper.audit(), [])
+    mmapper[Symbol.dispose]()
+  } finally {
+    rmSync(folder, { recursive: true })
+  }
+})
 
 test('who finishes a load maps no file that got the descriptor’s number meanwhile', () => {
   const folder = mkdtempSync(join(tmpdir(), 'mmapper-'))
