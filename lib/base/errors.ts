@@ -1,6 +1,8 @@
 /**
  * What this library throws. Messages say the action, the range in hex with its size, the cause, and what
  * to do next: `Cannot quarantine 0x…–0x… (4 MiB): already quarantined. …`
+ *
+ * Longer than other files: four classes with what each of their fields means.
  */
 
 import type { MapState } from './policy.js'

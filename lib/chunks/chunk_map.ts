@@ -11,6 +11,8 @@
  * - MIXED without a table is what a thread leaves that dies between the two: all its pages count as ANY.
  *
  * With the lock held.
+ *
+ * Longer than other files: whoever changes a page changes its chunk, so both are in one class.
  */
 
 import { MmapperError } from '../base/errors.js'

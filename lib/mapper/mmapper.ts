@@ -24,6 +24,8 @@
  * arguments, which never reach libc; `ERR_MMAPPER_DISPOSED` after dispose.
  *
  * Modelled on MMTk's `Mmapper`.
+ *
+ * Longer than other files: it is documentation; hover text is all that users see of a method.
  */
 
 import type { MmapperHandle } from '../base/handle.js'

@@ -15,6 +15,8 @@
  * Splitting needs a free entry. A load leaves some; a range with content from a file is a mapping of its own, and the
  * OS allows fewer of these than there are entries. Should they run out all the same, the upper part is forgotten.
  * All under the lock.
+ *
+ * Longer than other files: ranges and files refer to each other, and are stored in one order.
  */
 import type { ByteRange } from '../base/range.js'
 import { KeptPages } from './kept_pages.js'

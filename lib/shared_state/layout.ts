@@ -30,6 +30,8 @@
  * **Every slab has a state unit to itself**, so that none is ever used again: 64 MiB of addresses at the default
  * granularity, 4 GiB at the finest. Where the engine refuses so large a buffer (Node 20 and Bun end at 4 GiB; `ulimit -v`,
  * vm.overcommit_memory=2) there are half as many, and half again, but never fewer than `FEWEST_STATE_UNITS`.
+ *
+ * Longer than other files: a list of parts, each with its size, its type and what it holds.
  */
 
 import { MmapperError } from '../base/errors.js'

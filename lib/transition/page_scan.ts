@@ -1,6 +1,7 @@
 /**
- * What a thread needs to look at pages of a mapper and to copy them back: the page map, zeros. Made when it is first wanted, closed with the mapper or when that is collected. To be had before the lock is taken: its parts are opened, and
- * bound, here.
+ * What a thread needs to look at pages of a mapper and to copy them back: the page map, zeros. Made when it is first
+ * wanted, closed with the mapper or when that is collected. To be had before the lock is taken: its parts are opened,
+ * and bound, here.
  */
 import { type FileCalls, type FileIdentity, fileCalls } from '../os/file_calls.js'
 import { addressOf, plainFunction } from '../os/libc.js'

@@ -25,7 +25,7 @@ import { NO_FILE } from '../shared_state/image_table.js'
 import * as Num from '../shared_state/num.js'
 import * as Word from '../shared_state/word.js'
 import type { Context } from './context.js'
-import { originalOf, type Part, partsOf } from './loaded.js'
+import { isFile, originalOf, type Part, partsOf } from './loaded.js'
 import { openedScanOf, pageScanOf } from './page_scan.js'
 import { pagesOf } from './pages.js'
 import { attempt } from './roll_back.js'
@@ -136,12 +136,8 @@ export function closeUserfault({ layout, trackers }: Context): void {
   const fd = words[Word.Userfault]! - 1
   if (trackers.limit > 0 || fd < 0 || files === undefined) return
   words[Word.Userfault] = 0
-  const found = files.identify(fd)
-  const isOurs =
-    typeof found === 'object' &&
-    Number(found.device) === numbers[Num.UserfaultDevice] &&
-    Number(found.inode) === numbers[Num.UserfaultInode]
-  if (isOurs) files.closeRaw(fd)
+  const key = { device: numbers[Num.UserfaultDevice]!, inode: numbers[Num.UserfaultInode]! }
+  if (isFile(files.identify(fd), key)) files.closeRaw(fd)
 }
 
 /** Forgets what this thread has of a tracker. */

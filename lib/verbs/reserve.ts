@@ -12,6 +12,8 @@
  *
  * **Redo.** Nobody has learned the address: what is held is released. If the OS refuses that, it stays Quarantined;
  * what no chunk can stand for is a stray.
+ *
+ * Longer than other files: the redo stands beside what it must agree with.
  */
 
 import type { MapOptions } from '../base/options.js'

@@ -23,6 +23,8 @@
  *
  * With the lock held: a range is neither loaded nor dropped between the kernel's answer and its being noted. Others may
  * write meanwhile: each write is in this answer or in the next.
+ *
+ * Longer than other files: descriptor, looking and refusals are steps of the one call that gives what was written.
  */
 import { MmapperError } from '../base/errors.js'
 import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js'

@@ -43,12 +43,13 @@ export function unmap(context: Context, range: ChunkRange): void {
 /** The transition itself, with the lock held and views checked. */
 export function unmapHeld(context: Context, range: ChunkRange): void {
   const { map, layout } = context
-  let { segments, first } = prepareSegments(context, range)
-  if (segments > 1 && hasUnknown(context, range)) {
+  let found = prepareSegments(context, range)
+  if (found.segments > 1 && hasUnknown(context, range)) {
     // Splitting makes them inaccessible: to undo that, one must know what they were.
     lookUpUnknown(context, range)
-    ;({ segments, first } = prepareSegments(context, range))
+    found = prepareSegments(context, range)
   }
+  const { segments, first } = found
   layout.journal[Journal.First] = first
   begin(context, Journal.Unmap, range.start, range.limit)
   map.change(range, entry => (isOwn(entry) ? retire(entry) : entry))
