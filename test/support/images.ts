@@ -1,4 +1,5 @@
 /** Memory that is loaded from images, by the verbs themselves; and content that tells every page from every other. */
+import { closeSync, openSync } from 'node:fs'
 import type { ChunkStateMmapper, MemoryImage, MmapProtection } from '../../lib/index.js'
 import { fileOf } from '../../lib/managed/memory_image.js'
 import { snapshotOf } from '../../lib/managed/snapshot.js'
@@ -74,4 +75,12 @@ export function poke(mmapper: ChunkStateMmapper, address: number, value: number)
   const view = mmapper.view(address, 1)
   new Uint8Array(view)[0] = value
   mmapper.releaseView(view)
+}
+
+/** As a program does that closes what is not its own: the number is a descriptor of this file then. All that it opened. */
+export function replaceDescriptor(fd: number, path: string): number[] {
+  closeSync(fd)
+  const opened: number[] = []
+  while (opened.at(-1) !== fd) opened.push(openSync(path, 'r'))
+  return opened
 }

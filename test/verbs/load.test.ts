@@ -18,7 +18,16 @@ import { fileOf } from '../../lib/managed/memory_image.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { load } from '../../lib/verbs/load.js'
 import { attachEnding, breakOff } from '../support/ending.js'
-import { contentOf, firstDifference, loadImage, PAGE, pattern, poke, resetRange } from '../support/images.js'
+import {
+  contentOf,
+  firstDifference,
+  loadImage,
+  PAGE,
+  pattern,
+  poke,
+  replaceDescriptor,
+  resetRange,
+} from '../support/images.js'
 import {
   CHUNK,
   countingSyscalls,
@@ -449,9 +458,7 @@ test('who finishes a load maps no file that got the descriptor’s number meanwh
         using mortal = attachEnding(mmapper, budget)
         isBrokenOff = breakOff(mortal, budget, stores, () => loadImage(mortal, at(0), 2 * CHUNK, image))
         const fd = contextOf(mmapper).images.fdOf(0)
-        const others: number[] = []
-        if (fd >= 0) closeSync(fd)
-        while (fd >= 0 && others.at(-1) !== fd) others.push(openSync(join(folder, 'other'), 'r'))
+        const others = fd < 0 ? [] : replaceDescriptor(fd, join(folder, 'other'))
         mmapper.stats()
         for (const chunk of [0, 1]) assert.is.not(contentOf(mmapper, at(chunk), 1)[0], 99, `${stores}`)
         mmapper.decommit(at(0), 2 * PAGES)

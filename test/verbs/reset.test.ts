@@ -16,6 +16,7 @@ import {
   PAGE,
   pattern,
   poke,
+  replaceDescriptor,
   resetRange,
 } from '../support/images.js'
 import {
@@ -291,10 +292,7 @@ test('where nothing can be dropped, a descriptor that is another file’s by now
         poke(mmapper, at(1), 253)
         writeFileSync(join(folder, 'other'), pattern(2 * CHUNK, 99))
         const { images } = contextOf(mmapper)
-        const fd = images.fdOf(0)
-        closeSync(fd)
-        const others: number[] = []
-        while (others.at(-1) !== fd) others.push(openSync(join(folder, 'other'), 'r'))
+        const others = replaceDescriptor(images.fdOf(0), join(folder, 'other'))
         reset()
         Object.assign(fault, { at: 1, forever: true })
         fault.instead = (name, _args, real) => (name === 'madvise' ? ERRNO.EINVAL : real())
@@ -324,10 +322,7 @@ test('where page tables cannot be read, nothing is compared with a file that is 
         image.dispose()
         poke(mmapper, at(1), 253)
         writeFileSync(join(folder, 'other'), contentOf(mmapper, at(1), 2 * CHUNK))
-        const others: number[] = []
-        const fd = contextOf(mmapper).images.fdOf(0)
-        closeSync(fd)
-        while (others.at(-1) !== fd) others.push(openSync(join(folder, 'other'), 'r'))
+        const others = replaceDescriptor(contextOf(mmapper).images.fdOf(0), join(folder, 'other'))
         reset()
         Object.assign(fault, { at: 1, forever: true })
         fault.instead = (name, args, real) => {
