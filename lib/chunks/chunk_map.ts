@@ -96,7 +96,8 @@ export class ChunkMap extends ChunkStore {
    */
   visitHints(range: ChunkRange, visit: HintVisitor): void {
     const { start, limit } = range
-    if (this.attributesAt(start) === 0 && this.uniformLimit(start, limit) >= limit) return
+    const hasTable = protOf(this.entryAt(start)) === MIXED
+    if (!hasTable && this.attributesAt(start) === 0 && this.uniformLimit(start, limit) >= limit) return
     const run = { start: 0, limit: 0, advice: 0, annotation: 0 }
     const flush = (): void => {
       if (run.advice === 0 && run.annotation === 0) return

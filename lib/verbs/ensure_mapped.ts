@@ -20,7 +20,7 @@
  */
 import type { MapOptions } from '../base/options.js'
 import { HugePageSupport, MapState, MemoryAdvice, protectionCode } from '../base/policy.js'
-import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
+import { MIXED, NO_ACCESS, READ_WRITE } from '../base/protections.js'
 import { BYTES_IN_PAGE, type ByteRange, type ChunkRange } from '../base/range.js'
 import { adviceChange } from '../chunks/advice.js'
 import {
@@ -209,10 +209,12 @@ function hint(context: Context, run: ChunkRange, attributes: number, known: (chu
   const { map, os, geometry } = context
   const annotation = annotationOf(attributes)
   const name = map.annotations.nameOf(annotation)
-  map.visitUniform(run, 0, -1, part => {
+  map.visitUniform(run, PROT_MASK, -1, (part, entry) => {
     const old = known(part.start)
     const { start, bytes } = geometry.byteRange(part)
-    if ((attributes & HUGE) !== 0 && (old & HUGE) === 0) attempt(() => os.hintHugePages(start, bytes))
+    // Where pages differ, the page table has the advice and not the attributes.
+    const isHuge = (old & HUGE) !== 0 && protOf(entry) !== MIXED
+    if ((attributes & HUGE) !== 0 && !isHuge) attempt(() => os.hintHugePages(start, bytes))
     if (name !== undefined && annotationOf(old) !== annotation) attempt(() => os.name(start, bytes, name))
   })
 }

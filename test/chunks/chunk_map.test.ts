@@ -140,6 +140,18 @@ const STEP: fc.Arbitrary<Step> = fc.record({
   value: fc.nat({ max: 59 }),
 })
 
+/** What once went wrong. */
+const EXAMPLES: [Step[]][] = [
+  [[{ from: 0, to: 318, pick: 2, value: 26 }]],
+  // One chunk without a name whose pages differ in advice: in 2 ** 32 bytes of 2 ** 30, the last one.
+  [
+    [
+      { from: 249, to: 0, pick: 4, value: 0 },
+      { from: 897, to: 0, pick: 1, value: 1 },
+    ],
+  ],
+]
+
 for (const [logGranularity, logMappableBytes, numRuns, maxLength] of [
   [30, 32, 80, 20],
   [22, 32, 40, 20],
@@ -161,7 +173,7 @@ for (const [logGranularity, logMappableBytes, numRuns, maxLength] of [
         map.recount()
         model.compare()
       }),
-      { numRuns, examples: [[[{ from: 0, to: 318, pick: 2, value: 26 }]]] },
+      { numRuns, examples: EXAMPLES },
     )
   })
 }

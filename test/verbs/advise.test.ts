@@ -2,6 +2,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import {
   ChunkStateMmapper,
+  HugePageSupport,
   libcSyscalls,
   type MemoryAdvice,
   MemoryImage,
@@ -11,8 +12,10 @@ import { PLATFORM } from '../../lib/os/libc.js'
 import { thrownBy } from '../support/os_tools.js'
 import { BYTES_IN_CHUNK, PAGES_PER_CHUNK as PAGES } from '../support/support.js'
 
+const SECRETS = MmapAnnotation.misc('secrets')
+
 /** A mapper, and what it tells the kernel by madvise(2): pages from `start` on. */
-function make() {
+function make({ annotation }: { annotation?: MmapAnnotation | undefined } = { annotation: SECRETS }) {
   const real = libcSyscalls()
   /** The errno of what is advised; `unknown`: the kernel knows no advice. */
   const control = { start: 0, errno: 0, unknown: false }
@@ -30,9 +33,7 @@ function make() {
       },
     },
   })
-  const start = mapper.quarantineAddressRangeAnywhere(4 * PAGES, {
-    annotation: MmapAnnotation.misc('secrets'),
-  })
+  const start = mapper.quarantineAddressRangeAnywhere(4 * PAGES, { annotation })
   control.start = start
   mapper.ensureMapped(start, 4 * PAGES)
   const advise = (page: number, limit: number, advice: MemoryAdvice): void =>
@@ -125,6 +126,29 @@ test('what was advised is told again when chunks are decommitted, for whole chun
   }
   mapper.decommit(start, PAGES)
   assert.equal(takeTold(), [`DontDump 0–${PAGES}`], 'one chunk by itself')
+  mapper[Symbol.dispose]()
+})
+
+test('what was advised of some pages of one chunk without a name is told again', () => {
+  const { mapper, start, advise, takeTold } = make({})
+  advise(2, 5, 'DontDump')
+  takeTold()
+  mapper.decommit(start, PAGES)
+  assert.equal(takeTold(), ['DontDump 2–5'])
+  mapper[Symbol.dispose]()
+})
+
+test('huge pages wished for a chunk reach those of its pages that were advised otherwise', () => {
+  const { mapper, start, advise, takeTold } = make({})
+  const hugePage = HugePageSupport.TransparentHugePages
+  advise(0, PAGES, 'HugePage')
+  advise(2, 5, 'NoHugePage')
+  mapper.decommit(start, PAGES)
+  takeTold()
+  mapper.ensureMapped(start, PAGES, { hugePage })
+  assert.ok(takeTold().includes(`HugePage 0–${PAGES}`))
+  mapper.decommit(start, PAGES)
+  assert.equal(takeTold(), [`HugePage 0–${PAGES}`])
   mapper[Symbol.dispose]()
 })
 
