@@ -5,10 +5,9 @@
  *   every engine unmaps a memory's reservation as a whole, whatever was mapped into it (measured). **From then on the
  *   addresses may be anybody's at once**, so they are used only by whoever has the memory in hand and has just asked it
  *   where it is.
- * - Nobody else manages it: in this thread no other mapper, and of this mapper no other thread. **Two mappers in different
- *   threads are not kept apart** while neither has loaded an image: they share no state but the memory itself, which is the guest's
- *   to the last byte, and what the OS shows of its pages, where only an image can be seen. A mapper that comes after the first
- *   load is refused; two that came before it would load over each other. Who shares a memory attaches its threads to one mapper.
+ * - Nobody else manages it: in this thread no other mapper (it knows the object), of this mapper no other thread (its table
+ *   says so), and of another mapper no thread while it lives (`transition/guest_marks.ts`). An image that a mapper has left,
+ *   all of whose threads died, stays in the way.
  * - Where the object was dropped and the memory lives on, its pages become the engine's own again, content kept, as by
  *   dispose. Where both were dropped only the entry in the table goes.
  */
@@ -20,7 +19,16 @@ import { engineSpaceOf } from '../transition/engine_space.js'
 import { transition } from '../transition/frame.js'
 import { attempt } from '../transition/roll_back.js'
 import { followTracked, isTracking } from '../transition/tracked.js'
-import { type Adopted, adopt, extend, forget, loadedFrom, type Taken } from '../verbs/adopted.js'
+import {
+  type Adopted,
+  adopt,
+  extend,
+  forget,
+  giveBack,
+  loadedFrom,
+  mark,
+  type Taken,
+} from '../verbs/adopted.js'
 import { discard } from '../verbs/discard.js'
 import { keepContent } from './keep_content.js'
 import { checkOwnMapping } from './own_mapping.js'
@@ -175,7 +183,7 @@ export function beginAdoption(context: Context, memory: object, name: string | u
     }
     for (const range of files) keepContent(space, range, 'unrecorded')
   } catch (error) {
-    forget(context, adopted, 'nothing')
+    giveBack(space, adopted)
     throw error
   }
   const adoption = new Adoption(context, memory, name, place, adopted)
@@ -222,8 +230,16 @@ function enter(space: Context, memory: object, place: MemoryPlace): Taken {
       return adoption?.memory.deref() !== undefined
     },
   })
-  if ('serial' in outcome) return outcome
-  throw adoptedTwice(memory, `by ${outcome.thread}`)
+  if (!('serial' in outcome)) throw adoptedTwice(memory, `by ${outcome.thread}`)
+  if (place.sharing === 'unshared' || place.bytes === 0) return outcome
+  try {
+    const thread = mark(space, outcome, place)
+    if (thread !== undefined) throw adoptedTwice(memory, `by another mapper, in ${thread}`)
+    return outcome
+  } catch (error) {
+    giveBack(space, outcome)
+    throw error
+  }
 }
 
 function adoptedTwice(memory: object, where: string): TypeError {

@@ -246,10 +246,10 @@ export interface Mmapper extends Disposable {
 
   /**
    * Takes the pages of a WebAssembly.Memory over, to be given back, loaded and reset while a guest runs in it. They count as
-   * nobody's in `runs` and are no chunks. Threads that share a memory attach to one mapper: mappers of different threads
-   * do not see that the other one has adopted it, until it has loaded an image.
+   * nobody's in `runs` and are no chunks. While it is adopted, no other mapper and no other thread of this process can adopt it.
    * @throws {TypeError} `ERR_INVALID_ARG_TYPE`: it is none; `ERR_INVALID_ARG_VALUE`: it is adopted already
    * @throws {MmapperError} `ERR_MMAPPER_UNSUPPORTED`: its pages are not its own, so that they cannot be managed
+   * @throws {MmapError} the OS refuses the page that marks a shared memory as adopted: `EMFILE`, `ENOMEM`
    */
   adoptMemory(memory: WasmMemory, options?: AdoptOptions): AdoptedMemory
 

@@ -18,30 +18,31 @@ export interface RefusedCall {
   readonly errno: number
 }
 
-/** A file, or the refusal; then nothing is left open. */
-export function createNameless(files: FileCalls): NamelessFile | RefusedCall {
+/** A file, or the refusal; then nothing is left open. The name is what `/proc` shows people. */
+export function createNameless(files: FileCalls, name = 'image'): NamelessFile | RefusedCall {
   const { MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL, EINVAL, ENOSYS, EPERM, EACCES } = PLATFORM!
   const flags = MFD_CLOEXEC | MFD_ALLOW_SEALING
   // Some systems demand the flag, which older kernels do not know.
-  let fd = files.memfdCreate('mmapper:image', flags | MFD_NOEXEC_SEAL)
-  if (fd === -EINVAL) fd = files.memfdCreate('mmapper:image', flags)
+  let fd = files.memfdCreate(`mmapper:${name}`, flags | MFD_NOEXEC_SEAL)
+  if (fd === -EINVAL) fd = files.memfdCreate(`mmapper:${name}`, flags)
   if (fd >= 0) return { fd, closing: 'closeRaw', kind: 'memory' }
   // Anything else (no descriptor, no memory) would fail for a temporary file as well, or says what is wrong.
-  if (fd === -ENOSYS || fd === -EPERM || fd === -EACCES) return createTemporary(files)
+  if (fd === -ENOSYS || fd === -EPERM || fd === -EACCES) return createTemporary(files, name)
   return { syscall: 'memfd_create', errno: fd }
 }
 
 let named = 0
 
-/** A name in a folder: hidden, and unlike any that a program uses. */
-export function temporaryName(folder: string): string {
+/** A path in a folder: hidden, and unlike any that a program uses. */
+export function temporaryName(folder: string, purpose = 'image'): string {
   named++
-  const name = `.mmapper-${process.pid}-${named}-${Math.random().toString(36).slice(2)}`
+  const random = Math.random().toString(36).slice(2)
+  const name = `.mmapper-${purpose}-${process.pid}-${named}-${random}`
   return process.getBuiltinModule('node:path').join(folder, name)
 }
 
-function createTemporary(files: FileCalls): NamelessFile | RefusedCall {
-  const path = temporaryName(process.getBuiltinModule('node:os').tmpdir())
+function createTemporary(files: FileCalls, name: string): NamelessFile | RefusedCall {
+  const path = temporaryName(process.getBuiltinModule('node:os').tmpdir(), name)
   const fd = files.open(path, 'wx+', 0o600)
   if (fd < 0) return { syscall: 'open', errno: fd }
   const file: NamelessFile = { fd, closing: 'close', kind: 'temporary' }

@@ -29,6 +29,7 @@ export class HeapTable {
   readonly #options: Int32Array
   readonly #taken: Float64Array
   readonly #rest: Float64Array
+  readonly #marks: Float64Array
   readonly #action: string
 
   /** `action` is what cannot be done once the table is full: `reserve another shared heap`. */
@@ -41,6 +42,7 @@ export class HeapTable {
     this.#options = columns.options
     this.#taken = columns.taken
     this.#rest = columns.rest
+    this.#marks = columns.marks
     this.#action = action
   }
 
@@ -86,6 +88,7 @@ export class HeapTable {
     this.#taken[2 * heap] = taken.start
     this.#taken[2 * heap + 1] = taken.bytes
     this.leaveRest(heap, 0, 0)
+    this.#marks[heap] = 0
     this.#ranges[2 * heap] = start
     this.#ranges[2 * heap + 1] = limit
     if (heap === this.limit) this.#words[this.#limitWord] = heap + 1
@@ -103,6 +106,26 @@ export class HeapTable {
   restOf(heap: number): ByteRange {
     const start = this.#rest[2 * heap]!
     return { start, bytes: this.#rest[2 * heap + 1]! - start }
+  }
+
+  /** Of an adopted memory: where its mark is; 0 where it has none. */
+  markOf(heap: number): number {
+    return this.#marks[heap]!
+  }
+
+  /** Stores the mark that `map` makes; its result. */
+  mark(heap: number, map: () => number): number {
+    const start = map()
+    if (start > 0) this.#marks[heap] = start
+    return start
+  }
+
+  /** Has the mark released, if there is one. `release` throws nothing. */
+  unmark(heap: number, release: (start: number) => void): void {
+    const start = this.#marks[heap]!
+    if (start === 0) return
+    release(start)
+    this.#marks[heap] = 0
   }
 
   /** The buffer has grown: one store. */

@@ -71,7 +71,7 @@ export * from './sizes.js'
 
 const MAGIC = 0x6d6d6170
 /** Raised whenever a part changes its place, size or meaning. */
-const LAYOUT_VERSION = 6
+const LAYOUT_VERSION = 7
 const LOG_BYTES_IN_PAGE = 12
 
 export interface LayoutOptions {
@@ -101,7 +101,7 @@ function slabsOf({ logGranularity, logMappableBytes }: Omit<Shape, 'stateUnits'>
   return Math.max(1, 2 ** (logMappableBytes - logGranularity - LOG_CHUNKS_PER_SLAB))
 }
 
-const BYTES_PER_HEAP = 72
+const BYTES_PER_HEAP = 80
 
 /** The columns of a table of ranges that are an engine's; see `heap_table.ts`. */
 export interface HeapColumns {
@@ -118,6 +118,8 @@ export interface HeapColumns {
   readonly taken: Float64Array
   /** Start and limit by heap: bytes that a load has left undone. */
   readonly rest: Float64Array
+  /** Address by adopted memory: a page that says to other mappers whose it is; 0 where there is none. */
+  readonly marks: Float64Array
 }
 
 function heapColumns(memory: SharedArrayBuffer, at: number, most: number, limitWord: number): HeapColumns {
@@ -129,6 +131,7 @@ function heapColumns(memory: SharedArrayBuffer, at: number, most: number, limitW
     options: new Int32Array(memory, at + 32 * most, 2 * most),
     taken: new Float64Array(memory, at + 40 * most, 2 * most),
     rest: new Float64Array(memory, at + 56 * most, 2 * most),
+    marks: new Float64Array(memory, at + 72 * most, most),
   }
 }
 

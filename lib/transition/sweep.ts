@@ -3,6 +3,7 @@
 import { BYTES_IN_PAGE, type ChunkRange } from '../base/range.js'
 import { LENT } from '../chunks/entry.js'
 import type { Context } from './context.js'
+import { unmapMark } from './guest_marks.js'
 
 /**
  * Clears what dead threads held: views, slots, and heaps that nobody holds any more, if `mayForget` them.
@@ -22,7 +23,9 @@ export function sweepDeadThreads({ main }: Context, mayForget: (heap: number) =>
     if (heaps.isUsed(heap) && !heaps.isHeld(heap) && mayForget(heap)) forgetHeap(context, heap)
   }
   for (let memory = 0; memory < adopted.limit; memory++) {
-    if (adopted.isUsed(memory) && !adopted.isHeld(memory)) forgetImagesOf(context, memory)
+    if (!adopted.isUsed(memory) || adopted.isHeld(memory)) continue
+    forgetImagesOf(context, memory)
+    unmapMark(context, memory)
   }
 }
 

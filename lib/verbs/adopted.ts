@@ -15,11 +15,15 @@
 import { READ_WRITE } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import { BYTES_IN_PAGE } from '../base/range.js'
+import { closeFile, fileCalls } from '../os/file_calls.js'
+import { createNameless } from '../os/nameless_file.js'
 import { type LoadedRange, NO_FILE } from '../shared_state/image_table.js'
 import * as Num from '../shared_state/num.js'
 import type { Context } from '../transition/context.js'
 import { transition } from '../transition/frame.js'
+import { mapMark, markedBy, markName, unmapMark } from '../transition/guest_marks.js'
 import { closeUnused, prepareToClose } from '../transition/loaded.js'
+import { refused } from '../transition/refusal.js'
 import { forgetImagesOf, sweepDeadThreads } from '../transition/sweep.js'
 
 /** An entry, as its owner knows it. */
@@ -94,6 +98,7 @@ function serialOf(adopted: Context['adopted'], entry: number): number {
 }
 
 function forgetEntry(main: Context, entry: number): void {
+  unmapMark(main, entry)
   forgetImagesOf(main, entry)
   main.adopted.remove(entry)
 }
@@ -112,10 +117,36 @@ function pagesOf({ geometry }: Context, { start, bytes }: ByteRange): ChunkRange
   return { start: first, limit: Math.max(first + 1, Math.ceil((start + bytes) / bytesInOsPage)) }
 }
 
+/** Says to other mappers whose a shared memory is, unless one of them has it: the thread. Not with the lock held. */
+export function mark({ main }: Context, { entry }: Adopted, { start, bytes }: ByteRange): string | undefined {
+  const files = fileCalls()
+  const file = createNameless(files, markName(start))
+  if (!('fd' in file)) throw refused(main, { action: 'adopt', ...file, start, bytes })
+  try {
+    transition(main, () => {
+      const errno = mapMark(main, entry, file.fd)
+      if (errno < 0) throw refused(main, { action: 'adopt', syscall: 'mmap', errno, start, bytes })
+    })
+  } finally {
+    closeFile(files, file)
+  }
+  return markedBy(main.adopted.markOf(entry), start)
+}
+
 /** The memory has grown where it is. */
 export function extend(context: Context, { entry }: Adopted, range: ByteRange): void {
   const { main } = context
   transition(context, () => main.adopted.extend(entry, pagesOf(main, range).limit))
+}
+
+/** It could not be had after all: what a thread that died has left in it is there still, for whoever adopts it next. */
+export function giveBack(context: Context, taken: Taken): void {
+  const { main } = context
+  const [rest] = taken.rests
+  if (rest !== undefined) {
+    transition(context, () => main.adopted.leaveRest(taken.entry, rest.start, rest.start + rest.bytes))
+  }
+  forget(context, taken, taken.hasLeftovers ? 'orphan' : 'nothing')
 }
 
 /**
@@ -131,6 +162,7 @@ export function forget(context: Context, { entry, serial }: Adopted, rest: 'noth
     if (!isOurs) return
     if (rest === 'orphan') {
       adopted.drop(entry, slot)
+      unmapMark(main, entry)
       forgetImagesOf(main, entry)
     } else forgetEntry(main, entry)
     closeUnused(main)

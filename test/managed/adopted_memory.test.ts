@@ -58,7 +58,7 @@ const KEPT: Memory[] = []
 function imageMappings(): number {
   return readFileSync('/proc/self/maps', 'latin1')
     .split('\n')
-    .filter(line => line.includes('/memfd:mmapper')).length
+    .filter(line => line.includes('/memfd:mmapper:image')).length
 }
 
 setFlagsFromString('--expose-gc')
