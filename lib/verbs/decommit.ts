@@ -34,6 +34,7 @@ import {
   UNMAPPED,
   withState,
 } from '../chunks/entry.js'
+import { reserveMappingsLightly } from '../os/map_count.js'
 import { DISCARDS } from '../shared_state/counters.js'
 import * as Journal from '../shared_state/journal.js'
 import * as Word from '../shared_state/word.js'
@@ -42,6 +43,7 @@ import type { Context } from '../transition/context.js'
 import { begin, end, enter, leave, transition } from '../transition/frame.js'
 import { isChunkReachable, isReachable, settleHeaps } from '../transition/lent_ranges.js'
 import { closeUnused, forgetLoaded, hasLoaded, prepareToClose } from '../transition/loaded.js'
+import { countOfChunk, growthOfRange } from '../transition/map_room.js'
 import { hasUnknown } from '../transition/page_runs.js'
 import { checkViews, refused, stateError } from '../transition/refusal.js'
 import { hasHints, reprotect, restoreHints } from '../transition/restore.js'
@@ -67,9 +69,10 @@ export function decommit(context: Context, start: number, limit: number): void {
     }
     context.map.prepareStates(target)
     noteDropped(context, context.geometry.byteRange(target), 'nothing')
+    const room = reserveMappingsLightly(growthOfRange(context, target, NO_ACCESS)) ? 'enough' : 'none'
     begin(context, Journal.Decommit, target.start, target.limit)
     mark(context, target)
-    const refusal = replace(context, target)
+    const refusal = replace(context, target, room)
     const failure = refusal && rollBack(context, target, refusal)
     closeUnused(context)
     end(context)
@@ -108,13 +111,16 @@ function unmark({ map }: Context, range: ChunkRange): void {
   )
 }
 
+/** Whether mappings may be made. */
+type MapRoom = 'enough' | 'none'
+
 interface Refusal {
   readonly syscall: string
   readonly errno: number
 }
 
 /** The system calls; views are detached and the chunks Quarantined once they have succeeded. */
-function replace(context: Context, target: ChunkRange): Refusal | undefined {
+function replace(context: Context, target: ChunkRange, room: MapRoom): Refusal | undefined {
   const { map, os, geometry, localViews, layout } = context
   const { start, bytes } = geometry.byteRange(target)
   layout.journal[Journal.Asked] = target.limit
@@ -132,8 +138,9 @@ function replace(context: Context, target: ChunkRange): Refusal | undefined {
     if (discarded < 0) return { syscall: errno < 0 ? 'mprotect' : 'madvise', errno: discarded }
     map.quarantine(target, READ_WRITE)
   } else {
-    const errno = os.decommit(start, bytes)
-    if (errno < 0) return discardInstead(context, target, errno)
+    // The last mappings are the engine's.
+    const errno = room === 'enough' ? os.decommit(start, bytes) : -os.platform.ENOMEM
+    if (errno < 0) return discardInstead(context, target, errno, room)
     map.quarantine(target, NO_ACCESS)
     restoreHints(context, target)
   }
@@ -142,15 +149,20 @@ function replace(context: Context, target: ChunkRange): Refusal | undefined {
   return undefined
 }
 
-/** What is left when the kernel refuses to replace: at the map count the content goes, and no more. */
-function discardInstead(context: Context, target: ChunkRange, errno: number): Refusal | undefined {
+/** What is left when the kernel refuses to replace, or would come too near the map count: the content goes, and no more. */
+function discardInstead(
+  context: Context,
+  target: ChunkRange,
+  errno: number,
+  room: MapRoom,
+): Refusal | undefined {
   const { map, os, geometry, layout, localViews } = context
   const { start, bytes } = geometry.byteRange(target)
   const { ENOMEM, EAGAIN } = os.platform
   const refusal = { syscall: 'mmap', errno }
   if (errno !== -ENOMEM && errno !== -EAGAIN) return refusal
   endGuards(context, start, bytes)
-  const isInaccessible = os.protect(start, bytes, NO_ACCESS) === 0
+  const isInaccessible = room === 'enough' && os.protect(start, bytes, NO_ACCESS) === 0
   // What is loaded from files is so still: ANY has it replaced before the chunks are mapped again.
   const prot = isInaccessible && !hasLoaded(context, target) ? NO_ACCESS : ANY
   if (os.discard(start, bytes) < 0) return refusal
@@ -183,7 +195,7 @@ export function redoDecommit(context: Context): void {
     return
   }
   const isHeld = isReachable(context, range, map.entryAt(range.start))
-  const errno = isHeld ? attempt(() => replace(context, range)?.errno ?? 0) : UNKNOWN
+  const errno = isHeld ? attempt(() => replace(context, range, 'enough')?.errno ?? 0) : UNKNOWN
   if (errno === 0) return
   map.quarantine(range, ANY)
   localViews.detachOver(geometry.byteRange(range))
@@ -202,6 +214,7 @@ export function decommitChunk(context: Context, chunk: number): boolean {
         return false
       if (!images.isEmpty && hasLoaded(context, { start: chunk, limit: chunk + 1 })) return false
       if (isTracking(context)) return false
+      if (!reserveMappingsLightly(countOfChunk(context, chunk, protOf(entry), NO_ACCESS))) return false
       begin(context, Journal.Decommit, chunk, chunk + 1)
       // No other chunk has such an entry while the lock is held: the slab stays mixed.
       const marked = (entry & (LENT | PROT_MASK)) | MARKED
@@ -227,7 +240,7 @@ function hasViews({ localViews, views, slot }: Context): boolean {
 }
 
 function chunkRefused(context: Context, range: ChunkRange, errno: number): void {
-  const refusal = discardInstead(context, range, errno)
+  const refusal = discardInstead(context, range, errno, 'enough')
   if (refusal === undefined) return
   const failure = rollBack(context, range, refusal)
   end(context)

@@ -36,12 +36,14 @@ import {
   UNMAPPED,
   withState,
 } from '../chunks/entry.js'
+import { reserveMappings } from '../os/map_count.js'
 import { NO_FILE } from '../shared_state/image_table.js'
 import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, enter, leave, transition } from '../transition/frame.js'
 import { isChunkReachable, isReachable, settleHeaps } from '../transition/lent_ranges.js'
 import { forgetLoaded, hasLoaded } from '../transition/loaded.js'
+import { countOfChunk, growthOfRange, reserveRoom } from '../transition/map_room.js'
 import { checkLimit, hasAllowance, refused, stateError } from '../transition/refusal.js'
 import { attributesFor, restoreHints } from '../transition/restore.js'
 import { attempt, rollBack, UNKNOWN, type Undo } from '../transition/roll_back.js'
@@ -81,7 +83,7 @@ export const RELEASED =
 function mapAll(context: Context, range: ChunkRange, options: MapOptions): void {
   const prot = options.protection === undefined ? READ_WRITE : protectionCode(options.protection)
   const attributes = attributesFor(context, options)
-  if (!plan(context, range, attributes)) return
+  if (!plan(context, range, prot, options)) return
   begin(context, Journal.EnsureMapped, range.start, range.limit, prot, attributes)
   const refusal = mapRuns(context, range, prot)
   if (refusal === undefined) publish(context)
@@ -91,7 +93,9 @@ function mapAll(context: Context, range: ChunkRange, options: MapOptions): void 
 }
 
 /** Makes sure of limit and room; false if nothing is to do. */
-function plan(context: Context, range: ChunkRange, attributes: number): boolean {
+function plan(context: Context, range: ChunkRange, prot: number, options: MapOptions): boolean {
+  const attributes = attributesFor(context, options)
+  const annotation = options.annotation?.name
   const { map } = context
   let chunks = 0
   let first = UNMAPPED
@@ -104,8 +108,12 @@ function plan(context: Context, range: ChunkRange, attributes: number): boolean 
     if (chunks === 0) first = state
     chunks += run.limit - run.start
   })
-  if (chunks > 0) checkLimit(context, 'map', range, chunks, first === UNMAPPED ? 'mmap' : 'mprotect')
-  return chunks > 0
+  if (chunks === 0) return false
+  const syscall = first === UNMAPPED ? 'mmap' : 'mprotect'
+  checkLimit(context, 'map', range, chunks, syscall)
+  const growth = growthOfRange(context, range, prot)
+  reserveRoom(context, { action: 'map', syscall, ...context.geometry.byteRange(range), annotation }, growth)
+  return true
 }
 
 interface Refused extends ByteRange {
@@ -266,6 +274,7 @@ export function mapChunk(context: Context, chunk: number, options: MapOptions): 
       if (!isKnown(context, chunk, options) || !hasAllowance(context, 1)) return false
       const { protection } = options
       const prot = protection === undefined ? READ_WRITE : protectionCode(protection)
+      if (!reserveMappings(countOfChunk(context, chunk, NO_ACCESS, prot))) return false
       const { bytesInChunk } = context.geometry
       const { journal } = context.layout
       begin(context, Journal.EnsureMapped, chunk, chunk + 1, prot)

@@ -17,7 +17,7 @@
 import { MmapProtection, protectionCode, protectionOf } from '../base/policy.js'
 import { MIXED, NO_ACCESS } from '../base/protections.js'
 import { BYTES_IN_PAGE, type ByteRange } from '../base/range.js'
-import { KEPT_MAPPINGS, reserveMappings } from '../os/map_count.js'
+import { KEPT_MAPPINGS, noteMappings, reserveMappings } from '../os/map_count.js'
 import * as Journal from '../shared_state/journal.js'
 import * as Word from '../shared_state/word.js'
 import type { Context } from '../transition/context.js'
@@ -77,8 +77,10 @@ const MAPPINGS_PER_GUARD = 2
 function guardByProtection(context: Context, start: number, bytes: number): void {
   if (context.space === Journal.Engine) throw unsupported(context, start, bytes)
   if (!reserveMappings(MAPPINGS_PER_GUARD)) throw tooMany(context, start, bytes)
+  // Protecting takes those that it makes.
+  noteMappings(-MAPPINGS_PER_GUARD)
   const before = protectionsOf(context, start, bytes)
-  protect(context, start, bytes, MmapProtection.NoAccess)
+  protect(context, start, bytes, MmapProtection.NoAccess, 'guard')
   try {
     discard(context, start, bytes)
   } catch (error) {
@@ -116,7 +118,7 @@ function unguardByProtection(
   if (context.space === Journal.Engine) throw unsupported(context, start, bytes)
   if (protectionCode(protection) === NO_ACCESS) return
   for (const part of protectionsOf(context, start, bytes)) {
-    if (part.prot === NO_ACCESS) protect(context, part.start, part.bytes, protection)
+    if (part.prot === NO_ACCESS) protect(context, part.start, part.bytes, protection, 'unguard')
   }
 }
 

@@ -19,6 +19,7 @@ import { LENT, QUARANTINED, SOFT, withState } from '../chunks/entry.js'
 import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, transition } from '../transition/frame.js'
+import { reserveRoom } from '../transition/map_room.js'
 import { checkViews, refused } from '../transition/refusal.js'
 import { attributesFor, restoreHints } from '../transition/restore.js'
 import { forgetHeapAt, forgetHeapsOver } from '../transition/sweep.js'
@@ -57,6 +58,7 @@ export function lend(context: Context, place: LentPlace, options: SharedHeapOpti
     const { protection = MmapProtection.ReadWrite, guard = true } = options
     const attributes = attributesFor(context, options)
     map.prepareAttributes(range, attributes)
+    if (guard) reserveRoom(context, reserving(place, options))
     const taken = guard ? place.guarded : place
     // First: whatever is thrown from here on, repair forgets the heap.
     begin(context, Journal.Lend, range.start, range.limit)
@@ -79,14 +81,12 @@ export function lend(context: Context, place: LentPlace, options: SharedHeapOpti
 const GUARDED = withState(LENT, QUARANTINED, NO_ACCESS)
 const UNGUARDED = withState(LENT | SOFT, QUARANTINED, READ_WRITE)
 
-function lendRefused(
-  context: Context,
-  { start, bytes }: HeapPlace,
-  { annotation }: SharedHeapOptions,
-  errno: number,
-): Error {
-  const what = { action: 'reserve', syscall: 'mmap', errno, start, bytes }
-  return refused(context, { ...what, annotation: annotation?.name })
+function lendRefused(context: Context, place: HeapPlace, options: SharedHeapOptions, errno: number): Error {
+  return refused(context, { ...reserving(place, options), errno })
+}
+
+function reserving({ start, bytes }: HeapPlace, { annotation }: SharedHeapOptions) {
+  return { action: 'reserve', syscall: 'mmap', start, bytes, annotation: annotation?.name }
 }
 
 /** For a thread that died in `lend`, or an exception: nobody got the buffer, so the engine frees it. */

@@ -43,6 +43,7 @@ import type { Context } from '../transition/context.js'
 import { begin, end, leak, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
 import { closeUnused, isOurs } from '../transition/loaded.js'
+import { reserveRoom } from '../transition/map_room.js'
 import { hasUnknown } from '../transition/page_runs.js'
 import { type Pages, pagesOf } from '../transition/pages.js'
 import { checkLimit, checkViews, refused, stateError } from '../transition/refusal.js'
@@ -96,6 +97,7 @@ export function load(context: Context, request: LoadRequest): void {
   transition(context, () => {
     settleHeaps(context, 'load', pages.chunks)
     prepare(context, pages, prot)
+    reserveRoom(context, { action: 'load', syscall: 'mmap', start, bytes })
     const file = openFile(context, request, files)
     record(context, pages, request, file, aroundProt)
     begin(context, Journal.Load, pages.chunks.start, pages.chunks.limit, prot)

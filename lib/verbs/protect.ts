@@ -17,20 +17,30 @@ import { adoptFromOs, lookUpUnknown } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
+import { growthOfPages, reserveRoom } from '../transition/map_room.js'
 import { checkOwn, pagesOf } from '../transition/pages.js'
 import { checkViews, refused } from '../transition/refusal.js'
 import { reprotectPages } from '../transition/restore.js'
 
-export function protect(context: Context, start: number, bytes: number, protection: MmapProtection): void {
+/** `action`: what the caller was asked for, in errors. */
+export function protect(
+  context: Context,
+  start: number,
+  bytes: number,
+  protection: MmapProtection,
+  action = 'protect',
+): void {
   const { map, os, layout } = context
   const { journal } = layout
   const prot = protectionCode(protection)
   const pages = pagesOf(context, start, bytes)
   transition(context, () => {
-    settleHeaps(context, 'protect', pages.chunks)
-    checkOwn(context, 'protect', pages.chunks)
-    if (prot === NO_ACCESS) checkViews(context, 'protect', pages)
+    settleHeaps(context, action, pages.chunks)
+    checkOwn(context, action, pages.chunks)
+    if (prot === NO_ACCESS) checkViews(context, action, pages)
     lookUpUnknown(context, pages.chunks)
+    const growth = growthOfPages(context, pages.startPage, pages.limitPage, prot)
+    reserveRoom(context, { action, syscall: 'mprotect', start, bytes }, growth)
     map.prepareProtection(pages.startPage, pages.limitPage, prot)
     journal[Journal.StartPage] = pages.startPage
     journal[Journal.LimitPage] = pages.limitPage
@@ -41,7 +51,7 @@ export function protect(context: Context, start: number, bytes: number, protecti
     const partial = errno < 0 ? restore(context, pages.chunks) : record(context)
     end(context)
     if (errno < 0) {
-      throw refused(context, { action: 'protect', syscall: 'mprotect', errno, start, bytes, partial })
+      throw refused(context, { action, syscall: 'mprotect', errno, start, bytes, partial })
     }
   })
 }

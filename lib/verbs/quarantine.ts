@@ -14,6 +14,7 @@ import * as Journal from '../shared_state/journal.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, transition } from '../transition/frame.js'
 import { settleHeaps } from '../transition/lent_ranges.js'
+import { reserveRoom } from '../transition/map_room.js'
 import { refused, stateError } from '../transition/refusal.js'
 import { attributesFor, restoreHints } from '../transition/restore.js'
 import { attempt, rollBack, type Undo } from '../transition/roll_back.js'
@@ -33,6 +34,7 @@ export function quarantine(context: Context, range: ChunkRange, options: MapOpti
       }
       if (state === UNMAPPED) map.prepare(run, attributes)
     })
+    reserveMapping(context, context.geometry.byteRange(range), options)
     const refusal = quarantineRuns(context, range, attributes)
     if (refusal !== undefined) throw quarantineRefused(context, refusal, options)
   })
@@ -70,6 +72,15 @@ function reserveRuns({ map, os, geometry, layout }: Context, range: ChunkRange):
     journal[Journal.Done] = run.limit
     return undefined
   })
+}
+
+/** Throws unless there is room for one mapping more. A `start` of -1 is anywhere. */
+export function reserveMapping(
+  context: Context,
+  { start, bytes }: ByteRange,
+  { annotation }: MapOptions,
+): void {
+  reserveRoom(context, { action: 'quarantine', syscall: 'mmap', start, bytes, annotation: annotation?.name })
 }
 
 /** The error of a reservation. */

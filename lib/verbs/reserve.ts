@@ -26,7 +26,7 @@ import { begin, end, leak, transition } from '../transition/frame.js'
 import { attributesFor } from '../transition/restore.js'
 import { attempt } from '../transition/roll_back.js'
 import { forgetHeapsOver, sweepDeadThreads } from '../transition/sweep.js'
-import { quarantineRefused, quarantineRuns, type Refused, record } from './quarantine.js'
+import { quarantineRefused, quarantineRuns, type Refused, record, reserveMapping } from './quarantine.js'
 
 /** Below this no platform lets a process map: vm.mmap_min_addr, and null pointers. */
 const LOWEST = 2 ** 16
@@ -59,6 +59,7 @@ export function quarantineAnywhere(context: Context, placement: Placement, optio
     const { preferred, align } = placement
     const bytes = Math.ceil(placement.bytes / geometry.bytesInChunk) * geometry.bytesInChunk
     const attributes = attributesFor(context, options)
+    reserveMapping(context, { start: -1, bytes }, options)
     if (preferred !== undefined && !('errno' in reserveAt(context, preferred, bytes, attributes))) {
       return preferred
     }
@@ -94,6 +95,7 @@ export function reserveExactly(context: Context, { start, bytes }: ByteRange, op
     os.sweepStrays()
     // A heap that nobody holds any more may have been there.
     if (heaps.notHeldOver(chunksOf(context, start, bytes), slot) >= 0) sweepDeadThreads(context)
+    reserveMapping(context, { start, bytes }, options)
     const attempt = reserveAt(context, start, bytes, attributesFor(context, options))
     if ('errno' in attempt) throw quarantineRefused(context, { ...attempt, start, bytes }, options)
   })

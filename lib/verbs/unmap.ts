@@ -17,6 +17,7 @@
 import { ANY, NO_ACCESS } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import { FOREIGN, isOwn, LENT, MAPPED, RETIRING, retire, STATE_MASK, unretire } from '../chunks/entry.js'
+import { noteMappings } from '../os/map_count.js'
 import { LEAKED_BYTES } from '../shared_state/counters.js'
 import * as Journal from '../shared_state/journal.js'
 import { adoptFromOs, lookUpUnknown } from '../transition/adopt.js'
@@ -24,6 +25,7 @@ import type { Context } from '../transition/context.js'
 import { begin, end, leak, outcomeOf, transition } from '../transition/frame.js'
 import { isReachable, settleHeaps } from '../transition/lent_ranges.js'
 import { closeUnused, forgetLoaded, prepareToClose } from '../transition/loaded.js'
+import { growthOfRange, NOBODY } from '../transition/map_room.js'
 import { hasUnknown, spanning } from '../transition/page_runs.js'
 import { checkViews, refused } from '../transition/refusal.js'
 import { reprotect } from '../transition/restore.js'
@@ -51,6 +53,7 @@ export function unmapHeld(context: Context, range: ChunkRange): void {
   }
   const { segments, first } = found
   layout.journal[Journal.First] = first
+  noteMappings(growthOfRange(context, range, NOBODY))
   begin(context, Journal.Unmap, range.start, range.limit)
   map.change(range, entry => (isOwn(entry) ? retire(entry) : entry))
   const refusal =
