@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
+import { BYTES_IN_OS_PAGE, PAGES_PER_OS_PAGE } from './support.js'
 
 const lib = join(import.meta.dirname, '../../lib/index.js')
 const HEAD = `
@@ -9,6 +10,7 @@ const HEAD = `
   import * as lib from ${JSON.stringify(lib)}
   import { readFileSync } from 'node:fs'
   const CHUNK = 2 ** 22, PAGES = 1024, WINDOW = 3 * 2 ** 40
+  const OS_PAGE = ${BYTES_IN_OS_PAGE}, PAGES_PER_OS_PAGE = ${PAGES_PER_OS_PAGE}
   const thrown = run => { try { run() } catch (error) { return error } throw new Error('nothing was thrown: ' + run) }
   const print = value => console.log(JSON.stringify(value))
 `

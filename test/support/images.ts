@@ -7,8 +7,10 @@ import { contextOf } from '../../lib/transition/context.js'
 import { changedRanges } from '../../lib/verbs/changed_ranges.js'
 import { load } from '../../lib/verbs/load.js'
 import { type ResetOptions, reset } from '../../lib/verbs/reset.js'
+import { BYTES_IN_OS_PAGE } from './support.js'
 
-export const PAGE = 4096
+/** What images are loaded and compared by. */
+export const PAGE = BYTES_IN_OS_PAGE
 
 export interface LoadSettings {
   readonly imageOffset?: number

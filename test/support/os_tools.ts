@@ -18,6 +18,12 @@ export const WINDOW = 3 * 2 ** 40
 export const LOG_GRANULARITY = 4 + Math.log2(BYTES_IN_OS_PAGE)
 export const CHUNK = 2 ** LOG_GRANULARITY
 export const PAGES = CHUNK / 4096
+/** What the OS calls pages, of a chunk. */
+export const OS_PAGES = CHUNK / BYTES_IN_OS_PAGE
+
+/** As errors name a range. */
+export const between = (start: number, limit: number): string =>
+  `0x${start.toString(16)}–0x${limit.toString(16)}`
 
 /** Numbers of Linux, as Node's errno has them: negative. */
 export const ERRNO = { EPERM: -1, EAGAIN: -11, ENOMEM: -12, EEXIST: -17, EINVAL: -22 } as const

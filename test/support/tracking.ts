@@ -1,16 +1,15 @@
 /** Whether writes can be tracked here, and what a tracker says in pages. */
 import { ChunkStateMmapper, type ManagedMemory, type WriteTracker } from '../../lib/index.js'
+import { BYTES_IN_OS_PAGE, CHUNK, LOG_GRANULARITY } from './os_tools.js'
 
-export const PAGE = 4096
+/** What writes are tracked by. */
+export const PAGE = BYTES_IN_OS_PAGE
 
 /** Why not; '' where they can be. */
 export const NO_TRACKING = ((): string => {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   try {
-    mmapper
-      .reserve(2 ** 16)
-      .trackWrites()
-      .dispose()
+    mmapper.reserve(CHUNK).trackWrites().dispose()
     return ''
   } catch (error) {
     return (error as Error).message

@@ -1,7 +1,7 @@
 /** System calls as tests of verbs read them, refused at will, and what the OS and the chunk map have of the window. */
 import { ChunkStateMmapper, HugePageSupport, type MmapperOptions } from '../../lib/index.js'
 import { PLATFORM } from '../../lib/os/libc.js'
-import { CHUNK, ERRNO, type SyscallName, WINDOW, wrapSyscalls } from './os_tools.js'
+import { CHUNK, ERRNO, LOG_GRANULARITY, type SyscallName, WINDOW, wrapSyscalls } from './os_tools.js'
 import { osPermissions } from './support.js'
 
 const P = PLATFORM!
@@ -42,7 +42,7 @@ export function watchCalls(options: MmapperOptions = { logMappableBytes: 42 }) {
     // Not every kernel knows huge pages.
     return answer ?? (call.startsWith('huge') ? 0 : real())
   })
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, ...options, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, ...options, syscalls })
   const calls = (act: () => void): string[] => {
     rig.calls.length = 0
     act()
