@@ -2,6 +2,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, libcSyscalls, MmapAnnotation, type Syscalls } from '../../lib/index.js'
+import { PAGES_PER_OS_PAGE } from '../support/support.js'
 
 /** Answers as if the OS had done it, and does nothing: the addresses are only spoken of. */
 function silentSyscalls(): Syscalls {
@@ -32,7 +33,7 @@ for (const [logGranularity, chunksApart] of [
       const start = (1 + ((round * chunksApart) % places)) * chunk
       mapper.quarantineAddressRange(start, 4 * pages, { annotation: NAMES[round % 7]! })
       mapper.ensureMapped(start + chunk, 2 * pages, { annotation: NAMES[round % 5]! })
-      if (round % 3 === 0) mapper.protect(start + chunk, 1, 'NoAccess')
+      if (round % 3 === 0) mapper.protect(start + chunk, PAGES_PER_OS_PAGE, 'NoAccess')
       if (round % 4 === 0) mapper.decommit(start + chunk, pages)
       if (round % 1000 === 0) assert.is(mapper.stateAt(start + 2 * chunk), 'Mapped')
       mapper.unmap(start, 4 * pages)

@@ -7,6 +7,7 @@ import { runInNewContext } from 'node:vm'
 import { MessageChannel, receiveMessageOnPort } from 'node:worker_threads'
 import { test as uvuTest } from 'uvu'
 import * as assert from 'uvu/assert'
+import { formatBytes } from '../../lib/base/range.js'
 import {
   AdoptedMemory,
   ChunkStateMmapper,
@@ -21,17 +22,24 @@ import { runChild } from '../support/children.js'
 import { attachEnding, breakOff } from '../support/ending.js'
 import { type Memory, startTiny, wasm } from '../support/guests.js'
 import { ERRNO, faultySyscalls, thrownBy } from '../support/os_tools.js'
-import { testIf } from '../support/support.js'
+import { BYTES_IN_OS_PAGE, testIf } from '../support/support.js'
 import { inWorker } from '../support/workers.js'
 import { die } from '../verbs/dying_worker.js'
 
 const WASM_PAGE = 65536
+const PAGE = BYTES_IN_OS_PAGE
+/** What memories are made of here: whole pages of WebAssembly, in which four pages of the OS have room. */
+const BLOCK = Math.max(WASM_PAGE, 4 * PAGE)
+const WASM_PAGES = BLOCK / WASM_PAGE
+/** More than a page, and no whole ones. */
+const ODD = PAGE + 904
 const isLinux = process.platform === 'linux'
 const test = (name: string, run: () => void | Promise<void>): void =>
   testIf(uvuTest, isLinux, 'memories are adopted on Linux', name, run)
 
-const newMemory = (pages = 4): Memory => new wasm.Memory({ initial: pages, maximum: 20 })
-const newShared = (): Memory => new wasm.Memory({ initial: 4, maximum: 20, shared: true })
+const LIMITS = { initial: 4 * WASM_PAGES, maximum: 20 * WASM_PAGES }
+const newMemory = (blocks = 4): Memory => new wasm.Memory({ ...LIMITS, initial: blocks * WASM_PAGES })
+const newShared = (): Memory => new wasm.Memory({ ...LIMITS, shared: true })
 const bytesOf = ({ buffer }: Memory): Uint8Array => new Uint8Array(buffer)
 const pattern = (bytes: number, seed: number): Uint8Array =>
   Uint8Array.from({ length: bytes }, (_, index) => ((index * 7 + seed) % 250) + 1)
@@ -80,11 +88,11 @@ test('it is as large as its memory, where that is, now', () => {
   const memory = newMemory()
   using adopted = mmapper.adoptMemory(memory)
   assert.instance(adopted, AdoptedMemory)
-  assert.is(adopted.bytes, 4 * WASM_PAGE)
-  assert.is(adopted.start % 4096, 0)
-  memory.grow(1)
-  assert.is(adopted.bytes, 5 * WASM_PAGE)
-  assert.match(inspect(adopted), /^AdoptedMemory\(0x[0-9a-f]+, 320 KiB\)$/)
+  assert.is(adopted.bytes, 4 * BLOCK)
+  assert.is(adopted.start % PAGE, 0)
+  memory.grow(WASM_PAGES)
+  assert.is(adopted.bytes, 5 * BLOCK)
+  assert.match(inspect(adopted), new RegExp(`^AdoptedMemory\\(0x[0-9a-f]+, ${formatBytes(5 * BLOCK)}\\)$`))
   assert.equal([...mmapper.runs()], [])
   assert.equal(mmapper.audit(), [])
 })
@@ -95,50 +103,52 @@ test('what is discarded or decommitted reads zero, or what was loaded', () => {
   using adopted = mmapper.adoptMemory(memory)
   bytesOf(memory).fill(7)
   const resident = adopted.residentBytes()
-  adopted.discard(4096, 4096)
-  adopted.decommit(WASM_PAGE, WASM_PAGE)
-  assert.is(resident - adopted.residentBytes(), 4096 + WASM_PAGE)
+  adopted.discard(PAGE, PAGE)
+  adopted.decommit(BLOCK, BLOCK)
+  assert.is(resident - adopted.residentBytes(), PAGE + BLOCK)
   const bytes = bytesOf(memory)
   assert.equal(
-    [4095, 4096, 8191, 8192, WASM_PAGE, 2 * WASM_PAGE].map(at => bytes[at]),
+    [PAGE - 1, PAGE, 2 * PAGE - 1, 2 * PAGE, BLOCK, 2 * BLOCK].map(at => bytes[at]),
     [7, 0, 0, 7, 0, 7],
   )
-  using image = MemoryImage.of(pattern(WASM_PAGE, 3))
-  adopted.load(image, { offset: WASM_PAGE })
-  bytes[WASM_PAGE] = 0
-  adopted.discard(WASM_PAGE, 4096)
-  assert.is(bytes[WASM_PAGE], 4)
+  using image = MemoryImage.of(pattern(BLOCK, 3))
+  adopted.load(image, { offset: BLOCK })
+  bytes[BLOCK] = 0
+  adopted.discard(BLOCK, PAGE)
+  assert.is(bytes[BLOCK], 4)
 })
 
 test('a snapshot is loaded, here and elsewhere; reset and changedRanges go by it', () => {
   using mmapper = new ChunkStateMmapper()
   const memory = newMemory()
-  bytesOf(memory).set(pattern(10000, 1), 5000)
+  // Of three pages, the first and the last in part.
+  const SPREAD = 2 * PAGE + 1808
+  bytesOf(memory).set(pattern(SPREAD, 1), ODD)
   using adopted = mmapper.adoptMemory(memory)
   using image = adopted.snapshot()
-  assert.is(image.bytes, 4 * WASM_PAGE)
-  assert.is(image.storedBytes, 3 * 4096)
+  assert.is(image.bytes, 4 * BLOCK)
+  assert.is(image.storedBytes, 3 * PAGE)
   adopted.load(image)
   assert.equal(adopted.changedRanges(), [])
-  bytesOf(memory)[3 * WASM_PAGE + 4096] = 1
-  bytesOf(memory)[4096] = 1
-  assert.equal(adopted.changedRanges(4096), [
-    { start: 4096, bytes: 4096 },
-    { start: 3 * WASM_PAGE + 4096, bytes: 4096 },
+  bytesOf(memory)[3 * BLOCK + PAGE] = 1
+  bytesOf(memory)[PAGE] = 1
+  assert.equal(adopted.changedRanges(PAGE), [
+    { start: PAGE, bytes: PAGE },
+    { start: 3 * BLOCK + PAGE, bytes: PAGE },
   ])
   for (const keepResident of [0, 2 ** 20]) {
-    bytesOf(memory).fill(9, 0, 2 * WASM_PAGE)
+    bytesOf(memory).fill(9, 0, 2 * BLOCK)
     adopted.reset(0, undefined, { keepResident })
-    same(bytesOf(memory).slice(5000, 15000), pattern(10000, 1))
+    same(bytesOf(memory).slice(ODD, ODD + SPREAD), pattern(SPREAD, 1))
     assert.is(bytesOf(memory)[0], 0)
   }
   const other = newMemory()
   using second = mmapper.adoptMemory(other)
   second.load(image)
-  same(bytesOf(other).slice(5000, 15000), pattern(10000, 1))
+  same(bytesOf(other).slice(ODD, ODD + SPREAD), pattern(SPREAD, 1))
   const heap = mmapper.reserve(2 ** 22)
   heap.load(image)
-  assert.is(heap.view(Uint8Array, 5000, 1)[0], 2)
+  assert.is(heap.view(Uint8Array, ODD, 1)[0], 2)
   mmapper.releaseViews(heap.start, 1024)
   heap.dispose()
 })
@@ -148,18 +158,18 @@ test('a load ends where it was told to, with zeros behind the image', () => {
   const memory = newMemory()
   using adopted = mmapper.adoptMemory(memory)
   bytesOf(memory).fill(9)
-  using image = MemoryImage.of(pattern(5000, 1))
-  adopted.load(image, { offset: WASM_PAGE, bytes: 2 * WASM_PAGE })
+  using image = MemoryImage.of(pattern(ODD, 1))
+  adopted.load(image, { offset: BLOCK, bytes: 2 * BLOCK })
   const bytes = bytesOf(memory)
-  same(bytes.slice(WASM_PAGE, WASM_PAGE + 5000), pattern(5000, 1))
-  assert.ok(bytes.subarray(WASM_PAGE + 5000, 3 * WASM_PAGE).every(byte => byte === 0))
-  assert.is(bytes[WASM_PAGE - 1], 9)
-  assert.is(bytes[3 * WASM_PAGE], 9)
-  adopted.load(image, { imageOffset: 4096 })
-  assert.is(bytes[0], pattern(5000, 1)[4096])
-  assert.is(bytes[4096], 9)
+  same(bytes.slice(BLOCK, BLOCK + ODD), pattern(ODD, 1))
+  assert.ok(bytes.subarray(BLOCK + ODD, 3 * BLOCK).every(byte => byte === 0))
+  assert.is(bytes[BLOCK - 1], 9)
+  assert.is(bytes[3 * BLOCK], 9)
+  adopted.load(image, { imageOffset: PAGE })
+  assert.is(bytes[0], pattern(ODD, 1)[PAGE])
+  assert.is(bytes[PAGE], 9)
   adopted.reset()
-  assert.is(bytes[4096], 0)
+  assert.is(bytes[PAGE], 0)
 })
 
 test('its pages are as the engine made them: not charged, not copied into children', () => {
@@ -174,13 +184,13 @@ test('its pages are as the engine made them: not charged, not copied into childr
     }
   }
   check('before')
-  using image = MemoryImage.of(pattern(5000, 1))
-  adopted.load(image, { bytes: 2 * WASM_PAGE })
+  using image = MemoryImage.of(pattern(ODD, 1))
+  adopted.load(image, { bytes: 2 * BLOCK })
   check('loaded')
   bytesOf(memory).fill(9)
   adopted.reset()
-  adopted.discard(0, WASM_PAGE)
-  memory.grow(2)
+  adopted.discard(0, BLOCK)
+  memory.grow(2 * WASM_PAGES)
   check('reset')
   adopted.dispose()
   check('disposed')
@@ -192,9 +202,9 @@ test('advice is given to the kernel', () => {
   const memory = newMemory()
   using adopted = mmapper.adoptMemory(memory)
   bytesOf(memory)[0] = 7
-  adopted.advise(0, WASM_PAGE, 'DontNeed')
+  adopted.advise(0, BLOCK, 'DontNeed')
   assert.is(bytesOf(memory)[0], 0)
-  assert.is(thrownBy(() => adopted.advise(0, WASM_PAGE, 'Nothing' as never)).code, 'ERR_INVALID_ARG_VALUE')
+  assert.is(thrownBy(() => adopted.advise(0, BLOCK, 'Nothing' as never)).code, 'ERR_INVALID_ARG_VALUE')
 })
 
 test('committing is nothing, and no protection is taken', () => {
@@ -204,7 +214,7 @@ test('committing is nothing, and no protection is taken', () => {
   const image = MemoryImage.of(pattern(10, 1))
   for (const call of [
     () => adopted.commit(0, 100, { protection: 'Read' }),
-    () => adopted.protect(0, 4096, 'Read'),
+    () => adopted.protect(0, PAGE, 'Read'),
     () => adopted.load(image, { protection: 'Read' }),
   ]) {
     const { code, message } = thrownBy(call)
@@ -263,28 +273,28 @@ test('the audit tells where what was loaded is not there any more, and nothing o
   using mmapper = new ChunkStateMmapper()
   const memory = newMemory()
   using adopted = mmapper.adoptMemory(memory)
-  using image = MemoryImage.of(pattern(WASM_PAGE, 1))
-  adopted.load(image, { offset: WASM_PAGE, bytes: 2 * WASM_PAGE })
+  using image = MemoryImage.of(pattern(BLOCK, 1))
+  adopted.load(image, { offset: BLOCK, bytes: 2 * BLOCK })
   assert.equal(mmapper.audit(), [])
-  memory.grow(2)
+  memory.grow(2 * WASM_PAGES)
   assert.equal(mmapper.audit(), [])
-  assert.is(adopted.bytes, 6 * WASM_PAGE)
-  const start = adopted.start + WASM_PAGE
+  assert.is(adopted.bytes, 6 * BLOCK)
+  const start = adopted.start + BLOCK
   const libc = libcSyscalls()
   const { PROT_READ, PROT_WRITE, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE } = PLATFORM!
   const replace = (at: number, prot: number): number =>
-    libc.mmap(at, 4096, prot, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    libc.mmap(at, PAGE, prot, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
   replace(start, PROT_READ | PROT_WRITE)
-  replace(start + WASM_PAGE + 4096, PROT_READ)
-  libc.munmap(start + 8192, 4096)
+  replace(start + BLOCK + PAGE, PROT_READ)
+  libc.munmap(start + 2 * PAGE, PAGE)
   const found = mmapper.audit().map(({ start: at, bytes, actual }) => [at - start, bytes, actual])
-  replace(start + 8192, PROT_READ | PROT_WRITE)
+  replace(start + 2 * PAGE, PROT_READ | PROT_WRITE)
   assert.equal(found, [
-    [0, 4096, 'rw-p'],
-    [8192, 4096, 'nothing'],
-    [WASM_PAGE + 4096, 4096, 'r--p'],
+    [0, PAGE, 'rw-p'],
+    [2 * PAGE, PAGE, 'nothing'],
+    [BLOCK + PAGE, PAGE, 'r--p'],
   ])
-  adopted.load(image, { offset: WASM_PAGE, bytes: 2 * WASM_PAGE })
+  adopted.load(image, { offset: BLOCK, bytes: 2 * BLOCK })
   assert.equal(mmapper.audit(), [])
   adopted.dispose()
   assert.equal(mmapper.audit(), [])
@@ -297,25 +307,25 @@ test('ranges that are none, or leave the memory, are refused in the words of the
   const memory = newMemory()
   using adopted = mmapper.adoptMemory(memory)
   for (const call of [
-    () => adopted.discard(0, 5 * WASM_PAGE),
-    () => adopted.commit(4 * WASM_PAGE, 1),
-    () => adopted.residentBytes(0, 5 * WASM_PAGE),
-    () => adopted.snapshot(0, 5 * WASM_PAGE),
-    () => adopted.reset(5 * WASM_PAGE),
+    () => adopted.discard(0, 5 * BLOCK),
+    () => adopted.commit(4 * BLOCK, 1),
+    () => adopted.residentBytes(0, 5 * BLOCK),
+    () => adopted.snapshot(0, 5 * BLOCK),
+    () => adopted.reset(5 * BLOCK),
   ]) {
     const { code, message } = thrownBy(call)
     assert.is(code, 'ERR_OUT_OF_RANGE')
-    assert.match(message, 'beyond the memory (256 KiB)')
+    assert.match(message, `beyond the memory (${formatBytes(4 * BLOCK)})`)
   }
   for (const call of [
-    () => adopted.discard(1, 4096),
+    () => adopted.discard(1, PAGE),
     () => adopted.decommit(0, 5),
     () => adopted.changedRanges(8),
   ]) {
     assert.match(thrownBy(call).message, 'a multiple of ')
   }
-  memory.grow(1)
-  adopted.discard(4 * WASM_PAGE, WASM_PAGE)
+  memory.grow(WASM_PAGES)
+  adopted.discard(4 * BLOCK, BLOCK)
 })
 
 test('only a WebAssembly.Memory is adopted: of any realm, by what it is and not by what it says', () => {
@@ -333,9 +343,11 @@ test('only a WebAssembly.Memory is adopted: of any realm, by what it is and not 
   }
   const liar = Object.defineProperty(newMemory(), 'buffer', { value: new ArrayBuffer(5) })
   using first = mmapper.adoptMemory(liar)
-  assert.is(first.bytes, 4 * WASM_PAGE)
-  using second = mmapper.adoptMemory(runInNewContext('new WebAssembly.Memory({ initial: 2 })'))
-  assert.is(second.bytes, 2 * WASM_PAGE)
+  assert.is(first.bytes, 4 * BLOCK)
+  using second = mmapper.adoptMemory(
+    runInNewContext(`new WebAssembly.Memory({ initial: ${2 * WASM_PAGES} })`),
+  )
+  assert.is(second.bytes, 2 * BLOCK)
   assert.match(thrownBy(() => mmapper.adoptMemory(newMemory(), { name: 'x' } as never)).message, 'annotation')
   assert.is(
     thrownBy(() => new (AdoptedMemory as never as new () => object)()).code,
@@ -377,10 +389,10 @@ test('a memory with an image of another mapper in it is not adopted', async () =
   await inWorker(
     `const mmapper = new ChunkStateMmapper()
      globalThis.adopted = mmapper.adoptMemory(data)
-     adopted.load(lib.MemoryImage.of(new Uint8Array(5000).fill(7)))`,
+     adopted.load(lib.MemoryImage.of(new Uint8Array(${ODD}).fill(7)))`,
     shared,
   )
-  assert.is(bytesOf(shared)[4999], 7)
+  assert.is(bytesOf(shared)[ODD - 1], 7)
   assert.match(thrownBy(() => mmapper.adoptMemory(shared)).message, 'by another mapper')
   assert.is(mmapper.stats().adoptedBytes, 0)
 })
@@ -391,7 +403,7 @@ test('a thread that had adopted a shared memory, and died, leaves it to others',
   await inWorker(
     `const mmapper = ChunkStateMmapper.attach(data.handle)
      globalThis.adopted = mmapper.adoptMemory(data.shared)
-     adopted.load(lib.MemoryImage.of(new Uint8Array(5000).fill(7)))
+     adopted.load(lib.MemoryImage.of(new Uint8Array(${ODD}).fill(7)))
      new Uint8Array(data.shared.buffer)[0] = 8`,
     { handle: mmapper.handle, shared },
   )
@@ -399,10 +411,10 @@ test('a thread that had adopted a shared memory, and died, leaves it to others',
   assert.equal([adoptedBytes, imageBytes], [0, 0])
   using adopted = mmapper.adoptMemory(shared)
   assert.equal([...bytesOf(shared).slice(0, 2)], [8, 7])
-  assert.is(bytesOf(shared)[4999], 7)
+  assert.is(bytesOf(shared)[ODD - 1], 7)
   assert.ok(mappingsOf(adopted).every(({ isFile }) => !isFile))
   adopted.reset()
-  assert.is(bytesOf(shared)[4999], 0)
+  assert.is(bytesOf(shared)[ODD - 1], 0)
 })
 
 test('while another thread has a shared memory it is refused, by the name of that thread', async () => {
@@ -415,7 +427,7 @@ test('while another thread has a shared memory it is refused, by the name of tha
     { handle: mmapper.handle, shared },
   )
   assert.match(String(message), 'adopted by the main thread')
-  assert.is(adopted.bytes, 4 * WASM_PAGE)
+  assert.is(adopted.bytes, 4 * BLOCK)
 })
 
 test('four threads run in a shared memory, and it is reset between their runs', async () => {
@@ -428,18 +440,18 @@ test('four threads run in a shared memory, and it is reset between their runs', 
   for (let round = 0; round < 3; round++) {
     const runs = [0, 1, 2, 3].map(part =>
       inWorker(
-        `const words = new Int32Array(data.shared.buffer, data.part * ${WASM_PAGE}, ${WASM_PAGE / 4})
+        `const words = new Int32Array(data.shared.buffer, data.part * ${BLOCK}, ${BLOCK / 4})
          for (let word = 0; word < words.length; word++) Atomics.add(words, word, data.part + 1)
-         if (data.part === 2) data.shared.grow(1)
+         if (data.part === 2) data.shared.grow(${WASM_PAGES})
          return words.every(word => word === 0x05050505 + data.part + 1)`,
         { shared, part },
       ),
     )
     assert.equal(await Promise.all(runs), [true, true, true, true])
-    assert.is(adopted.bytes, (5 + round) * WASM_PAGE)
+    assert.is(adopted.bytes, (5 + round) * BLOCK)
     bytesOf(shared)[adopted.bytes - 1] = 1
     adopted.reset()
-    assert.ok(bytesOf(shared).every((byte, at) => byte === (at < 4 * WASM_PAGE ? 5 : 0)))
+    assert.ok(bytesOf(shared).every((byte, at) => byte === (at < 4 * BLOCK ? 5 : 0)))
   }
 })
 
@@ -509,12 +521,12 @@ test('dispose leaves what the memory holds, without a file, and refuses what com
   using mmapper = new ChunkStateMmapper()
   const memory = newMemory()
   const adopted = mmapper.adoptMemory(memory)
-  using image = MemoryImage.of(pattern(3 * WASM_PAGE, 1))
+  using image = MemoryImage.of(pattern(3 * BLOCK, 1))
   adopted.load(image)
   bytesOf(memory)[100] = 5
-  bytesOf(memory)[4 * WASM_PAGE - 1] = 6
+  bytesOf(memory)[4 * BLOCK - 1] = 6
   const { imageBytes, adoptedBytes } = mmapper.stats()
-  assert.equal([imageBytes, adoptedBytes], [3 * WASM_PAGE, 4 * WASM_PAGE])
+  assert.equal([imageBytes, adoptedBytes], [3 * BLOCK, 4 * BLOCK])
   const held = bytesOf(memory).slice()
   adopted.dispose()
   adopted.dispose()
@@ -525,7 +537,7 @@ test('dispose leaves what the memory holds, without a file, and refuses what com
   assert.match(`${adopted}`, ', disposed)')
   for (const call of [
     () => adopted.reset(),
-    () => adopted.discard(0, 4096),
+    () => adopted.discard(0, PAGE),
     () => adopted.load(image),
     () => adopted.residentBytes(),
   ]) {
@@ -541,7 +553,7 @@ test('a mapper that ends leaves the memories as dispose does; one that may not e
   const mmapper = new ChunkStateMmapper()
   const memory = newMemory()
   const adopted = mmapper.adoptMemory(memory)
-  using image = MemoryImage.of(pattern(WASM_PAGE, 1))
+  using image = MemoryImage.of(pattern(BLOCK, 1))
   adopted.load(image)
   const other = ChunkStateMmapper.attach(mmapper.handle)
   const theirs = newMemory()
@@ -553,7 +565,7 @@ test('a mapper that ends leaves the memories as dispose does; one that may not e
   assert.is(thrownBy(() => second.reset()).code, 'ERR_MMAPPER_DISPOSED')
   mmapper[Symbol.dispose]()
   assert.is(thrownBy(() => adopted.reset()).code, 'ERR_MMAPPER_DISPOSED')
-  for (const each of [memory, theirs]) same(bytesOf(each).slice(0, WASM_PAGE), pattern(WASM_PAGE, 1))
+  for (const each of [memory, theirs]) same(bytesOf(each).slice(0, BLOCK), pattern(BLOCK, 1))
   assert.is(imageMappings(), elsewhere)
   adopted.dispose()
 })
@@ -564,11 +576,11 @@ test('a call that the OS refuses changes nothing, and is told by offset and meth
   const { syscalls, fault, reset, made } = faultySyscalls()
   using mmapper = new ChunkStateMmapper({ syscalls })
   const memory = newMemory()
-  using first = MemoryImage.of(pattern(WASM_PAGE, 1))
-  using second = MemoryImage.of(pattern(WASM_PAGE, 2))
+  using first = MemoryImage.of(pattern(BLOCK, 1))
+  using second = MemoryImage.of(pattern(BLOCK, 2))
   const calls: Readonly<Record<string, (adopted: AdoptedMemory) => void>> = {
-    load: adopted => adopted.load(second, { bytes: 2 * WASM_PAGE }),
-    discard: adopted => adopted.discard(0, 4096),
+    load: adopted => adopted.load(second, { bytes: 2 * BLOCK }),
+    discard: adopted => adopted.discard(0, PAGE),
     'take a snapshot of': adopted => adopted.snapshot().dispose(),
     dispose: adopted => adopted.dispose(),
   }
@@ -592,7 +604,7 @@ test('a call that the OS refuses changes nothing, and is told by offset and meth
       assert.instance(error, MmapError)
       assert.match(error.message, new RegExp(`^Cannot ${verb} 0x.*, offset \\d+ of the memory`), `call ${at}`)
       same(bytesOf(memory), before, `${verb}, call ${at}`)
-      assert.is(adopted.changedRanges(0, WASM_PAGE).length, 1)
+      assert.is(adopted.changedRanges(0, BLOCK).length, 1)
     }
     assert.ok(refusals > 0, verb)
   }
@@ -608,15 +620,15 @@ function refusalOf(run: () => void): Error | undefined {
 }
 
 const ENDING = {
-  load: (adopted: AdoptedMemory, image: MemoryImage) => adopted.load(image, { bytes: 2 * WASM_PAGE }),
+  load: (adopted: AdoptedMemory, image: MemoryImage) => adopted.load(image, { bytes: 2 * BLOCK }),
   reset: (adopted: AdoptedMemory) => adopted.reset(),
   dispose: (adopted: AdoptedMemory) => adopted.dispose(),
 } as const
 
 for (const verb of ['load', 'reset', 'dispose'] as const) {
   test(`${verb}, broken off after any store, is finished or undone by whoever has the memory`, async () => {
-    using old = MemoryImage.of(pattern(WASM_PAGE, 1))
-    using image = MemoryImage.of(pattern(WASM_PAGE, 2))
+    using old = MemoryImage.of(pattern(BLOCK, 1))
+    using image = MemoryImage.of(pattern(BLOCK, 2))
     const elsewhere = await imageMappingsOfOthers()
     let isBrokenOff = true
     let stores = 0
@@ -627,7 +639,7 @@ for (const verb of ['load', 'reset', 'dispose'] as const) {
       const memory = newMemory(2)
       const adopted = mortal.adoptMemory(memory)
       adopted.load(old)
-      bytesOf(memory).fill(9, 4096)
+      bytesOf(memory).fill(9, PAGE)
       const before = bytesOf(memory).slice()
       isBrokenOff = breakOff(mortal, budget, stores, () => ENDING[verb](adopted, image))
       assert.is(mortal.stats().leakedBytes, 0)
@@ -636,8 +648,8 @@ for (const verb of ['load', 'reset', 'dispose'] as const) {
         const seed = bytesOf(memory)[0]! - 1
         bytesOf(memory).fill(3)
         adopted.reset()
-        same(bytesOf(memory).slice(0, WASM_PAGE), pattern(WASM_PAGE, seed))
-        assert.is(bytesOf(memory)[WASM_PAGE], 0)
+        same(bytesOf(memory).slice(0, BLOCK), pattern(BLOCK, seed))
+        assert.is(bytesOf(memory)[BLOCK], 0)
       }
       adopted.dispose()
       // An earlier memory may be collected meanwhile, with what was left in it.
@@ -655,8 +667,8 @@ function checkContent(
   what: string,
 ): void {
   const after = new Uint8Array(before.length)
-  after.set(verb === 'dispose' ? before : pattern(WASM_PAGE, verb === 'load' ? 2 : 1))
-  const step = verb === 'reset' ? 4096 : content.length
+  after.set(verb === 'dispose' ? before : pattern(BLOCK, verb === 'load' ? 2 : 1))
+  const step = verb === 'reset' ? PAGE : content.length
   for (let at = 0; at < content.length; at += step) {
     const [now, was, is] = [content, before, after].map(bytes => Buffer.from(bytes.subarray(at, at + step)))
     assert.ok(now!.equals(was!) || now!.equals(is!), `${what}, at ${at}`)
@@ -664,7 +676,7 @@ function checkContent(
 }
 
 test('a load that is broken off leaves nothing of it elsewhere, whoever goes on', async () => {
-  using image = MemoryImage.of(pattern(WASM_PAGE, 2))
+  using image = MemoryImage.of(pattern(BLOCK, 2))
   const elsewhere = await imageMappingsOfOthers()
   let isBrokenOff = true
   for (let stores = 0; isBrokenOff; stores += 2) {
@@ -700,12 +712,12 @@ test('a load of a shared memory, in which its thread dies, is undone or finished
     const first = bytes[0]!
     outcomes.add(`${first}`)
     assert.ok(
-      bytes.subarray(0, 4096).every(byte => byte === first),
+      bytes.subarray(0, PAGE).every(byte => byte === first),
       `${stores} stores`,
     )
     const rest = first === 1 ? 0 : 9
     assert.is(
-      bytes.subarray(4096).findIndex(byte => byte !== rest),
+      bytes.subarray(PAGE).findIndex(byte => byte !== rest),
       -1,
       `${stores} stores`,
     )

@@ -2,6 +2,7 @@
 import { inspect } from 'node:util'
 import { suite } from 'uvu'
 import * as assert from 'uvu/assert'
+import { formatBytes } from '../../lib/base/range.js'
 import {
   ChunkStateMmapper,
   type ManagedMemory,
@@ -13,7 +14,15 @@ import {
   type MmapperOptions,
 } from '../../lib/index.js'
 import { canDetach } from '../support/detaching.js'
-import { ERRNO, faultySyscalls, thrownBy } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  ERRNO,
+  faultySyscalls,
+  LOG_GRANULARITY,
+  PAGES,
+  thrownBy,
+} from '../support/os_tools.js'
 import { osPermissions } from '../support/support.js'
 
 export interface Kind {
@@ -23,10 +32,9 @@ export interface Kind {
   make(mmapper: ChunkStateMmapper, bytes: number, options?: MapOptions): ManagedMemory
 }
 
-const CHUNK = 2 ** 16
-const PAGE = 4096
+const PAGE = BYTES_IN_OS_PAGE
 const BYTES = 8 * CHUNK
-const SMALL: MmapperOptions = { logGranularity: 16 }
+const SMALL: MmapperOptions = { logGranularity: LOG_GRANULARITY }
 const hasMaps = process.platform === 'linux' || process.platform === 'android'
 const TYPES = [
   ...[Int8Array, Uint8Array, Uint8ClampedArray, Int16Array, Uint16Array, Int32Array, Uint32Array],
@@ -48,7 +56,7 @@ export function conformanceSuite({ name, noun, make }: Kind): void {
       body(memory, mmapper)
       if (hasMaps) assert.equal(mmapper.audit(), [])
     } finally {
-      for (let at = 0; at < BYTES; at += CHUNK) mmapper.releaseViews(memory.start + at, CHUNK / PAGE)
+      for (let at = 0; at < BYTES; at += CHUNK) mmapper.releaseViews(memory.start + at, PAGES)
       memory.dispose()
       assert.equal([...mmapper.runs()], [])
       mmapper[Symbol.dispose]()
@@ -270,7 +278,7 @@ export function conformanceSuite({ name, noun, make }: Kind): void {
         refusal(4),
         '"offset" is out of range. It must be a multiple of 8, the bytes in an element',
       )
-      assert.match(refusal(BYTES), `ends beyond the ${noun} (512 KiB)`)
+      assert.match(refusal(BYTES), `ends beyond the ${noun} (${formatBytes(BYTES)})`)
       assert.match(refusal(BYTES - 8, 2), 'at most 1 from offset')
       assert.match(refusal(0, 0), '"length" is out of range. It must be an integer, at least 1')
     })
@@ -281,15 +289,18 @@ export function conformanceSuite({ name, noun, make }: Kind): void {
       memory.commit(0, BYTES)
       const view = memory.view(Int32Array, PAGE, 4 * PAGE)
       const where = `of ${memory}]`
-      assert.is(inspect(view), `Int32Array [64 KiB at 4 KiB ${where}`)
+      assert.is(inspect(view), `Int32Array [${formatBytes(16 * PAGE)} at ${formatBytes(PAGE)} ${where}`)
       const part = view.subarray(PAGE, 2 * PAGE)
-      assert.is(inspect(part), `Int32Array [16 KiB at 20 KiB ${where}`)
-      assert.is(inspect(part.subarray(1)), `Int32Array [16 KiB at 20 KiB ${where}`)
+      assert.is(inspect(part), `Int32Array [${formatBytes(4 * PAGE)} at ${formatBytes(5 * PAGE)} ${where}`)
+      assert.is(
+        inspect(part.subarray(1)),
+        `Int32Array [${formatBytes(4 * PAGE)} at ${formatBytes(5 * PAGE)} ${where}`,
+      )
       assert.is(part.subarray(1, 3).length, 2)
       part[1] = 9
       assert.equal([...part.subarray(1, 3)], [9, 0])
       assert.is(Object.getPrototypeOf(part), Int32Array.prototype)
-      assert.is(inspect(memory.view(DataView, 0, PAGE)), `DataView [4 KiB at 0 bytes ${where}`)
+      assert.is(inspect(memory.view(DataView, 0, PAGE)), `DataView [${formatBytes(PAGE)} at 0 bytes ${where}`)
     })
   })
 
@@ -366,7 +377,7 @@ export function conformanceSuite({ name, noun, make }: Kind): void {
         ]) {
           const { code, message } = thrownBy(call)
           assert.is(code, 'ERR_OUT_OF_RANGE')
-          assert.match(message, `ends beyond the ${noun} (512 KiB)`)
+          assert.match(message, `ends beyond the ${noun} (${formatBytes(BYTES)})`)
         }
       }
       assert.equal(mmapper.stats(), before)
@@ -440,7 +451,7 @@ export function conformanceSuite({ name, noun, make }: Kind): void {
   test('what was unmapped by address is gone from it, and the rest stays', () => {
     withMemory((memory, mmapper) => {
       memory.commit(0, 4 * CHUNK)
-      mmapper.unmap(memory.start + CHUNK, (2 * CHUNK) / PAGE)
+      mmapper.unmap(memory.start + CHUNK, 2 * PAGES)
       for (const call of [
         () => memory.commit(0, 2 * CHUNK),
         () => memory.commit(CHUNK, CHUNK),
@@ -513,7 +524,10 @@ export function conformanceSuite({ name, noun, make }: Kind): void {
   test('it prints its place and how much is committed', () => {
     withMemory(memory => {
       memory.commit(0, 3 * CHUNK)
-      assert.match(inspect(memory), new RegExp(`^${name}\\(0x\\w+, 512 KiB\\) { 192 KiB committed }$`))
+      assert.match(
+        inspect(memory),
+        new RegExp(`^${name}\\(0x\\w+, ${formatBytes(BYTES)}\\) { ${formatBytes(3 * CHUNK)} committed }$`),
+      )
       assert.match(JSON.stringify(memory), `"start":${memory.start}`)
     })
   })

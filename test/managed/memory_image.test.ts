@@ -25,13 +25,14 @@ import { inspect } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { formatBytes } from '../../lib/base/range.js'
 import { libcSyscalls, MemoryImage, type MemoryImageHandle, MmapError } from '../../lib/index.js'
 import { attachTo, fileOf, imageOf, openImage } from '../../lib/managed/memory_image.js'
 import { type FileCalls, fileCalls } from '../../lib/os/file_calls.js'
 import { PLATFORM, viewMemory } from '../../lib/os/libc.js'
-import { thrownBy, WINDOW } from '../support/os_tools.js'
+import { BYTES_IN_OS_PAGE, thrownBy, WINDOW } from '../support/os_tools.js'
 
-const PAGE = 4096
+const PAGE = BYTES_IN_OS_PAGE
 const libc = libcSyscalls()
 const files = fileCalls()
 const folder = mkdtempSync(join(tmpdir(), 'mmapper-image-'))
@@ -92,7 +93,7 @@ test('bytes come as a buffer, shared or not, or as any view, at its place', () =
     [shared, bytes],
     [new DataView(bytes.buffer, 8, 100), bytes.subarray(8, 108)],
     [new Float64Array(shared, 16, 5), bytes.subarray(16, 56)],
-    [Buffer.from(bytes.buffer, 4096), bytes.subarray(4096)],
+    [Buffer.from(bytes.buffer, PAGE), bytes.subarray(PAGE)],
     [new Uint8Array(8).fill(3), new Uint8Array(8).fill(3)],
   ] as const
   for (const [source, expected] of sources) {
@@ -103,7 +104,12 @@ test('bytes come as a buffer, shared or not, or as any view, at its place', () =
 
 test('chunks follow one another without gaps, empty ones leave no trace', () => {
   const bytes = pattern(10 * PAGE)
-  const chunks = [bytes.subarray(0, 5), new Uint8Array(0), bytes.subarray(5, 5000), bytes.subarray(5000)]
+  const chunks = [
+    bytes.subarray(0, 5),
+    new Uint8Array(0),
+    bytes.subarray(5, PAGE + 904),
+    bytes.subarray(PAGE + 904),
+  ]
   for (const source of [chunks, new Set(chunks), chunks.values()]) {
     using image = MemoryImage.of(source)
     same(contentOf(image), bytes)
@@ -126,8 +132,8 @@ test('pages of zeros take no room, wherever the chunks end', () => {
   same(contentOf(whole), bytes)
   using inChunks = MemoryImage.of([
     bytes.subarray(0, 1000),
-    bytes.subarray(1000, 50_000),
-    bytes.subarray(50_000),
+    bytes.subarray(1000, 12 * PAGE + 848),
+    bytes.subarray(12 * PAGE + 848),
   ])
   assert.ok(inChunks.storedBytes <= 6 * PAGE)
   same(contentOf(inChunks), bytes)
@@ -188,7 +194,10 @@ test('parts are read, and nothing outside', () => {
   for (const [offset, length] of wrong) {
     assert.is(thrownBy(() => image.read(offset, length)).code, 'ERR_OUT_OF_RANGE', `${offset} ${length}`)
   }
-  assert.match(thrownBy(() => image.read(10, 2 * PAGE)).message, /within the image \(8 KiB\)/)
+  assert.match(
+    thrownBy(() => image.read(10, 2 * PAGE)).message,
+    `within the image (${formatBytes(2 * PAGE + 9)})`,
+  )
 })
 
 test('a saved image is the bytes, with its holes, and opens again', () => {
@@ -242,7 +251,7 @@ test('saving where it cannot be leaves no file behind, and says why', () => {
     assert.instance(error, MmapError)
     if (typeof code === 'string') assert.is(error.code, code)
     else assert.match(String(error.code), code)
-    assert.match(error.message, `Cannot save an image of 4 KiB as ${path}: `)
+    assert.match(error.message, `Cannot save an image of ${formatBytes(PAGE)} as ${path}: `)
   }
   assert.equal(readdirSync(folder, { recursive: true }).sort(), before)
   assert.is(openFiles(), descriptors)
@@ -270,8 +279,8 @@ test('what cannot be mapped is refused, and says that a copy can', () => {
   writeFileSync(path, pattern(3 * PAGE + 100))
   const descriptors = openFiles()
   for (const [options, code, message] of [
-    [{ offset: 100 }, 'ERR_OUT_OF_RANGE', /options.offset.*4096.*copy/],
-    [{ bytes: 100 }, 'ERR_OUT_OF_RANGE', /options.bytes.*4096.*copy/],
+    [{ offset: 100 }, 'ERR_OUT_OF_RANGE', new RegExp(`options.offset.*${PAGE}.*copy`)],
+    [{ bytes: 100 }, 'ERR_OUT_OF_RANGE', new RegExp(`options.bytes.*${PAGE}.*copy`)],
     [{ offset: 4 * PAGE }, 'ERR_OUT_OF_RANGE', /within the file/],
     [{ offset: PAGE, bytes: 3 * PAGE }, 'ERR_OUT_OF_RANGE', /ends within the file/],
     [{ offset: -1 }, 'ERR_OUT_OF_RANGE', /options.offset/],
@@ -327,7 +336,10 @@ test('a file truncated behind the image’s back is an error wherever it can be 
   ]) {
     const error = thrownBy(use)
     assert.is(error.code, 'ENXIO', error.message)
-    assert.match(error.message, /has 4 KiB where the image ends at 16 KiB: it was truncated/)
+    assert.match(
+      error.message,
+      `has ${formatBytes(PAGE)} where the image ends at ${formatBytes(4 * PAGE)}: it was truncated`,
+    )
   }
   assert.not(existsSync(pathOf('never')))
   same(image.read(0, PAGE), pattern(PAGE))
@@ -476,7 +488,7 @@ test('an image prints what it is', () => {
   const image = MemoryImage.of(new Uint8Array(64 * 2 ** 20))
   assert.is(inspect(image), 'MemoryImage { 64 MiB, sealed in memory }')
   using file = MemoryImage.open(path)
-  assert.is(inspect({ file }), `{ file: MemoryImage { 4 KiB, ${path} } }`)
+  assert.is(inspect({ file }), `{ file: MemoryImage { ${formatBytes(PAGE)}, ${path} } }`)
   image.dispose()
   assert.is(`${image}`, 'MemoryImage { 64 MiB, disposed }')
 })
@@ -615,7 +627,7 @@ test('a child process opens the image by the descriptor that it inherits', () =>
   const script = `
     import { MemoryImage } from ${JSON.stringify(new URL('../../lib/index.js', import.meta.url).href)}
     const image = MemoryImage.open('/proc/self/fd/3')
-    process.stdout.write(JSON.stringify([image.bytes, image.storedBytes, image.read(2 * 4096, 3)[0]]))`
+    process.stdout.write(JSON.stringify([image.bytes, image.storedBytes, image.read(${2 * PAGE}, 3)[0]]))`
   const output = execFileSync(process.execPath, ['--input-type=module', '-e', script], {
     stdio: ['ignore', 'pipe', 'inherit', image.fd],
   })

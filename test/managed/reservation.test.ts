@@ -1,5 +1,6 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { formatBytes } from '../../lib/base/range.js'
 import {
   ChunkStateMmapper,
   libcSyscalls,
@@ -10,14 +11,22 @@ import {
 } from '../../lib/index.js'
 import { PLATFORM } from '../../lib/os/libc.js'
 import { testDetaching } from '../support/detaching.js'
-import { CHUNK, ERRNO, faultySyscalls, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  ERRNO,
+  faultySyscalls,
+  LOG_GRANULARITY,
+  PAGES,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { inWorker } from '../support/workers.js'
 
-const PAGE = 4096
-const PAGES = CHUNK / PAGE
+const PAGE = BYTES_IN_OS_PAGE
 
 function withMapper(body: (mmapper: ChunkStateMmapper) => void, options: MmapperOptions = {}): void {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, ...options })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, ...options })
   try {
     body(mmapper)
     assert.equal(mmapper.audit(), [])
@@ -79,7 +88,12 @@ test('a place that is occupied, by whomever, is EEXIST, and nothing has changed'
       const error = thrownBy(() => mmapper.reserve(2 * CHUNK, { at }))
       assert.instance(error, MmapError)
       assert.is(error.code, 'EEXIST')
-      assert.match(error.message, /^Cannot reserve 0x\w+–0x\w+ \(128 KiB\): .* leave options\.at out\.$/)
+      assert.match(
+        error.message,
+        new RegExp(
+          `^Cannot reserve 0x\\w+–0x\\w+ \\(${formatBytes(2 * CHUNK)}\\): .* leave options\\.at out\\.$`,
+        ),
+      )
     }
     assert.is(JSON.stringify([...mmapper.runs()]), before)
     munmap(stranger, CHUNK)
@@ -90,10 +104,13 @@ test('a place that is occupied, by whomever, is EEXIST, and nothing has changed'
 test('place and alignment must agree', () => {
   withMapper(mmapper => {
     const refusal = (options: object): string => thrownBy(() => mmapper.reserve(CHUNK, options)).message
-    assert.match(refusal({ at: WINDOW + CHUNK, align: 2 * CHUNK }), /"options.at".*131072 \(options\.align/)
+    assert.match(
+      refusal({ at: WINDOW + CHUNK, align: 2 * CHUNK }),
+      new RegExp(`"options.at".*${2 * CHUNK} \\(options\\.align`),
+    )
     assert.match(
       refusal({ at: WINDOW + PAGE }),
-      /"options.at".*a multiple of 65536 \(the granularity\), as 0x/,
+      new RegExp(`"options.at".*a multiple of ${CHUNK} \\(the granularity\\), as 0x`),
     )
     assert.match(refusal({ at: 2 ** 48 - CHUNK / 2 }), /"options.at".*below 2 \*\* 48/)
     assert.is(states(mmapper), '')
@@ -105,7 +122,10 @@ test('what the OS refuses is told as a reservation', () => {
   withMapper(
     mmapper => {
       Object.assign(fault, { at: 1, errno: ERRNO.ENOMEM, forever: true })
-      assert.match(thrownBy(() => mmapper.reserve(CHUNK)).message, /^Cannot reserve 64 KiB anywhere/)
+      assert.match(
+        thrownBy(() => mmapper.reserve(CHUNK)).message,
+        new RegExp(`^Cannot reserve ${formatBytes(CHUNK)} anywhere`),
+      )
       assert.match(thrownBy(() => mmapper.reserve(CHUNK, { at: WINDOW })).message, /^Cannot reserve 0x/)
       Object.assign(fault, { at: Number.POSITIVE_INFINITY, forever: false })
       assert.is(states(mmapper), '')
@@ -226,7 +246,7 @@ test('there is no view of what is not committed', () => {
 // ── threads, and what nobody disposes ──
 
 test('other threads reach its memory by address', async () => {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   const reservation = mmapper.reserve(4 * CHUNK)
   reservation.commit(0, CHUNK)
   await inWorker(

@@ -4,6 +4,7 @@
  */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { formatBytes } from '../../lib/base/range.js'
 import * as lib from '../../lib/index.js'
 import {
   BYTES_IN_OS_PAGE,
@@ -31,6 +32,9 @@ const goneHeapHandle = goneHeap.handle
 goneHeap[Symbol.dispose]()
 mmapper.quarantineAddressRange(WINDOW + 8 * CHUNK, PAGES)
 const free = WINDOW + 16 * CHUNK
+const chunkSize = formatBytes(CHUNK)
+const heapSize = formatBytes(64 * CHUNK)
+const bufferSize = formatBytes(heap.buffer.byteLength)
 
 type Mistake = readonly [call: () => unknown, message: RegExp]
 const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
@@ -41,7 +45,9 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     ],
     [
       () => createMmapper({ logGranularity: CHUNK }),
-      /"options.logGranularity".*16 to 30 \(log2 of the bytes in a chunk\)\. Received 65536$/,
+      new RegExp(
+        String.raw`"options.logGranularity".*16 to 30 \(log2 of the bytes in a chunk\)\. Received ${CHUNK}$`,
+      ),
     ],
     [
       () => new ChunkStateMmapper({ logMappableBytes: 2 ** 40 }),
@@ -136,13 +142,18 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     [() => mmapper.ensureMapped(free, 1000 / 4096), /"pages".*an integer, 1 to .*Received 0\.24/],
     [
       () => mmapper.ensureMapped(free + 1, 1),
-      /"start".*aligned to 4096 bytes \(0x1000\), as 0x30000100000 is\./,
+      new RegExp(String.raw`"start".*aligned to 4096 bytes \(0x1000\), as 0x${free.toString(16)} is\.`),
     ],
     [
       () => mmapper.decommit(WINDOW + 4096, PAGES),
-      /"start".*aligned to 65536 bytes \(0x10000\), as 0x30000000000 is\./,
+      new RegExp(
+        String.raw`"start".*aligned to ${CHUNK} bytes \(0x${CHUNK.toString(16)}\), as 0x30000000000 is\.`,
+      ),
     ],
-    [() => mmapper.decommit(WINDOW, 1), /"pages".*a multiple of 16 pages \(whole chunks\)\. Received 1$/],
+    [
+      () => mmapper.decommit(WINDOW, 1),
+      new RegExp(String.raw`"pages".*a multiple of ${PAGES} pages \(whole chunks\)\. Received 1$`),
+    ],
     [() => mmapper.ensureMapped(2 ** 48, 1), /"start".*an integer address below 2 \*\* 48\./],
     [() => mmapper.ensureMapped(2 ** 48 - 4096, 2), /"pages".*to end at or below 2 \*\* 48\. Received 2$/],
     [
@@ -205,7 +216,7 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     ],
     [
       () => SharedHeap.attach(mmapper, { ...heap.handle, bytes: 2 ** 30 }),
-      /"handle".*1 GiB at offset \d+ are not within its buffer of 4\.1 MiB\./,
+      new RegExp(String.raw`"handle".*1 GiB at offset \d+ are not within its buffer of ${bufferSize}\.`),
     ],
     [
       () => SharedHeap.attach(mmapper, { ...heap.handle, bytes: 5 }),
@@ -221,31 +232,43 @@ const MISTAKES: Readonly<Record<string, readonly Mistake[]>> = {
     [() => mmapper.reserveSharedHeap(0), /"bytes".*an integer, 1 to /],
     [
       () => heap.commit(0, 65 * CHUNK),
-      /"bytes".*at most 4194304 from offset 0: the range ends beyond the heap \(4 MiB\)\. Received 4259840$/,
+      new RegExp(
+        String.raw`"bytes".*at most ${64 * CHUNK} from offset 0: the range ends beyond the heap \(${heapSize}\)\. Received ${65 * CHUNK}$`,
+      ),
     ],
     [
       () => heap.commit(CHUNK, 64 * CHUNK),
-      /"bytes".*at most 4128768 from offset 65536: the range ends beyond the heap \(4 MiB\)\./,
+      new RegExp(
+        String.raw`"bytes".*at most ${63 * CHUNK} from offset ${CHUNK}: the range ends beyond the heap \(${heapSize}\)\.`,
+      ),
     ],
     [
       () => heap.commit(heap.start, CHUNK),
-      /"offset".*below the end: the range ends beyond the heap \(4 MiB\)\./,
+      new RegExp(String.raw`"offset".*below the end: the range ends beyond the heap \(${heapSize}\)\.`),
     ],
     [
       () => heap.decommit(100, 2 * CHUNK),
-      /"offset".*a multiple of 65536 \(64 KiB\): the nearest whole range inside is offset 65536, bytes 65536\. To .* use discard\(offset, bytes\)\. Received 100$/,
+      new RegExp(
+        String.raw`"offset".*a multiple of ${CHUNK} \(${chunkSize}\): the nearest whole range inside is offset ${CHUNK}, bytes ${CHUNK}\. To .* use discard\(offset, bytes\)\. Received 100$`,
+      ),
     ],
     [
       () => heap.decommit(0, 100),
-      /"bytes".*a multiple of 65536 \(64 KiB\): there is no whole one inside\. To .* use discard/,
+      new RegExp(
+        String.raw`"bytes".*a multiple of ${CHUNK} \(${chunkSize}\): there is no whole one inside\. To .* use discard`,
+      ),
     ],
     [
       () => heap.protect(CHUNK, BYTES_IN_OS_PAGE, 'Read'),
-      /^Cannot protect 0x\w+–0x\w+ \(64 KiB\), offset 65536 of the heap: quarantined\. Commit it first$/,
+      new RegExp(
+        String.raw`^Cannot protect 0x\w+–0x\w+ \(${chunkSize}\), offset ${CHUNK} of the heap: quarantined\. Commit it first$`,
+      ),
     ],
     [
-      () => heap.view(Uint8Array, 0, 5 * 2 ** 20),
-      /"length".*the range ends beyond the heap \(4 MiB\)\. Received 5242880$/,
+      () => heap.view(Uint8Array, 0, 80 * CHUNK),
+      new RegExp(
+        String.raw`"length".*the range ends beyond the heap \(${heapSize}\)\. Received ${80 * CHUNK}$`,
+      ),
     ],
     [() => goneHeap.commit(0, 1), /^Cannot use a shared heap after it was disposed\. Make a new one$/],
   ],

@@ -63,6 +63,8 @@ function found(way: Way, kind: PageKind, file?: NamelessFile, bytes = BYTES): st
 function mapped(flags: number, fd: number, run: (bytes: Uint8Array) => void, size = BYTES): void {
   assert.is(libc.mmap(WINDOW, size, READ_WRITE, flags, fd, 0), WINDOW)
   try {
+    // By pages, even where the kernel would give a huge one; some have none and refuse.
+    libc.madvise(WINDOW, size, PLATFORM!.advice.NoHugePage!)
     run(new Uint8Array(viewMemory(WINDOW, size)))
   } finally {
     libc.munmap(WINDOW, size)
