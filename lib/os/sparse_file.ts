@@ -38,9 +38,12 @@ export function visitData(
   return 0
 }
 
+/** How much of a piece is left at `offset`: pieces begin at whole ones of the file, so that they part no page. */
+const restOfPiece = (offset: number): number => BYTES_IN_PIECE - (offset % BYTES_IN_PIECE)
+
 /**
  * Calls `visit` for runs of pages that are all zeros, or for the others, in bytes that are at `offset` in a file; pages
- * are the file's. What is no whole page counts as content.
+ * are the file's. So is what is no whole page.
  */
 function visitPages(
   bytes: Uint8Array,
@@ -53,7 +56,7 @@ function visitPages(
   for (let at = 0; at < length; ) {
     const end = Math.min(length, at + BYTES_IN_PAGE - ((offset + at) % BYTES_IN_PAGE))
     const isZero =
-      end - at === BYTES_IN_PAGE && bytes[at] === 0 && Buffer.compare(bytes.subarray(at, end), ZEROS) === 0
+      bytes[at] === 0 && Buffer.compare(bytes.subarray(at, end), ZEROS.subarray(0, end - at)) === 0
     if (isZero === (wanted === 'zeros')) {
       if (from < 0) from = at
     } else if (from >= 0) {
@@ -73,13 +76,14 @@ function visitPages(
 export function writeCallersBytes(files: FileCalls, fd: number, bytes: Uint8Array, offset: number): number {
   const { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } = PLATFORM!
   const address = addressOf(bytes)
-  for (let at = 0; at < bytes.length; at += BYTES_IN_PIECE) {
-    const piece = bytes.subarray(at, at + BYTES_IN_PIECE)
+  for (let at = 0; at < bytes.length; ) {
+    const piece = bytes.subarray(at, at + restOfPiece(offset + at))
     const result = writeFully(files, fd, address + at, piece.length, offset + at)
     if (result < 0) return result
     visitPages(piece, offset + at, 'zeros', (from, to) =>
       files.fallocate(fd, FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE, offset + at + from, to - from),
     )
+    at += piece.length
   }
   return 0
 }
@@ -98,15 +102,16 @@ export function copySparse(files: FileCalls, { from, offset, bytes, to, toOffset
   const scratch = new Uint8Array(Math.min(bytes, BYTES_IN_PIECE))
   const address = addressOf(scratch)
   return visitData(files, from, offset, offset + bytes, (start, limit) => {
-    for (let at = start; at < limit; at += BYTES_IN_PIECE) {
-      const piece = scratch.subarray(0, Math.min(limit - at, BYTES_IN_PIECE))
+    for (let at = start; at < limit; ) {
+      const target = at - offset + toOffset
+      const piece = scratch.subarray(0, Math.min(limit - at, restOfPiece(target)))
       const read = readFully(files, from, address, piece.length, at)
       if (read < 0) return read
-      const target = at - offset + toOffset
       const written = visitPages(piece, target, 'content', (low, high) =>
         writeFully(files, to, address + low, high - low, target + low),
       )
       if (written < 0) return written
+      at += piece.length
     }
     return 0
   })

@@ -11,11 +11,12 @@ import {
   visitData,
   writeCallersBytes,
 } from '../../lib/os/sparse_file.js'
+import { BYTES_IN_OS_PAGE } from '../support/support.js'
 
-const PAGE = 4096
+const PAGE = BYTES_IN_OS_PAGE
 const files = fileCalls()
-/** Holes begin and end at OS pages, which may be larger. */
-const OS_PAGE = 65536
+/** Whole pages of every OS: holes begin and end at them. */
+const BLOCK = Math.max(65536, PAGE)
 
 function withFile(run: (fd: number) => void): void {
   const file = createNameless(files) as NamelessFile
@@ -48,40 +49,40 @@ function contentOf(fd: number, bytes: number): Uint8Array {
 
 test('content is found between holes, cut to what was asked for', () => {
   withFile(fd => {
-    files.truncate(fd, 10 * OS_PAGE)
-    assert.is(ranges(fd, 0, 10 * OS_PAGE), '')
-    put(fd, 2 * OS_PAGE, 2 * OS_PAGE)
-    put(fd, 7 * OS_PAGE, OS_PAGE)
-    const all = `${2 * OS_PAGE}-${4 * OS_PAGE} ${7 * OS_PAGE}-${8 * OS_PAGE}`
-    assert.is(ranges(fd, 0, 10 * OS_PAGE), all)
+    files.truncate(fd, 10 * BLOCK)
+    assert.is(ranges(fd, 0, 10 * BLOCK), '')
+    put(fd, 2 * BLOCK, 2 * BLOCK)
+    put(fd, 7 * BLOCK, BLOCK)
+    const all = `${2 * BLOCK}-${4 * BLOCK} ${7 * BLOCK}-${8 * BLOCK}`
+    assert.is(ranges(fd, 0, 10 * BLOCK), all)
     assert.is(
-      ranges(fd, 3 * OS_PAGE + 5, 7 * OS_PAGE + 9),
-      `${3 * OS_PAGE + 5}-${4 * OS_PAGE} ${7 * OS_PAGE}-${7 * OS_PAGE + 9}`,
+      ranges(fd, 3 * BLOCK + 5, 7 * BLOCK + 9),
+      `${3 * BLOCK + 5}-${4 * BLOCK} ${7 * BLOCK}-${7 * BLOCK + 9}`,
     )
-    assert.is(ranges(fd, 4 * OS_PAGE, 7 * OS_PAGE), '')
-    assert.is(dataBytes(files, fd, 0, 10 * OS_PAGE), 3 * OS_PAGE)
+    assert.is(ranges(fd, 4 * BLOCK, 7 * BLOCK), '')
+    assert.is(dataBytes(files, fd, 0, 10 * BLOCK), 3 * BLOCK)
   })
 })
 
 test('a file system that does not tell, or tells nonsense, has content everywhere', () => {
   withFile(fd => {
-    files.truncate(fd, 4 * OS_PAGE)
+    files.truncate(fd, 4 * BLOCK)
     for (const seek of [
       () => -PLATFORM!.EINVAL,
       () => -PLATFORM!.EOPNOTSUPP,
       () => 0,
       (_: number, at: number) => at,
     ]) {
-      assert.is(ranges(fd, 10, 4 * OS_PAGE, { ...files, seek }), `10-${4 * OS_PAGE}`)
+      assert.is(ranges(fd, 10, 4 * BLOCK, { ...files, seek }), `10-${4 * BLOCK}`)
     }
   })
 })
 
 test('a visitor that refuses ends the visit', () => {
   withFile(fd => {
-    for (const page of [0, 2, 4]) put(fd, page * OS_PAGE, OS_PAGE)
+    for (const page of [0, 2, 4]) put(fd, page * BLOCK, BLOCK)
     let visits = 0
-    const result = visitData(files, fd, 0, 5 * OS_PAGE, () => {
+    const result = visitData(files, fd, 0, 5 * BLOCK, () => {
       visits++
       return visits === 2 ? -PLATFORM!.ENOMEM : 0
     })
@@ -92,21 +93,21 @@ test('a visitor that refuses ends the visit', () => {
 
 test('pages of zeros among written bytes become holes, at the pages of the file and not of the bytes', () => {
   withFile(fd => {
-    const bytes = new Uint8Array(40 * OS_PAGE)
+    const bytes = new Uint8Array(40 * BLOCK)
     bytes[0] = 1
-    bytes[20 * OS_PAGE + 3] = 1
+    bytes[20 * BLOCK + 3] = 1
     assert.is(writeCallersBytes(files, fd, bytes, 100), 0)
     assert.equal(contentOf(fd, 100 + bytes.length).subarray(100), bytes)
-    // The first page, that one, and the last: it ends within a page.
-    assert.ok(dataBytes(files, fd, 0, 100 + bytes.length) <= 2 * OS_PAGE + 100)
+    // The first page, that one, and the last, of which the file has 100 bytes.
+    assert.is(dataBytes(files, fd, 0, 100 + bytes.length), 2 * PAGE + 100)
   })
 })
 
 test('where holes cannot be made, zeros are stored', () => {
   withFile(fd => {
     const without = { ...files, fallocate: () => -PLATFORM!.EOPNOTSUPP }
-    assert.is(writeCallersBytes(without, fd, new Uint8Array(2 * OS_PAGE), 0), 0)
-    assert.is(dataBytes(files, fd, 0, 2 * OS_PAGE), 2 * OS_PAGE)
+    assert.is(writeCallersBytes(without, fd, new Uint8Array(2 * BLOCK), 0), 0)
+    assert.is(dataBytes(files, fd, 0, 2 * BLOCK), 2 * BLOCK)
   })
 })
 
@@ -123,7 +124,8 @@ test('a copy is the same bytes, from an offset that is no page as well, with as 
       files.truncate(to, bytes - offset)
       assert.is(copySparse(files, { from, offset, bytes: bytes - offset, to }), 0)
       assert.ok(Buffer.compare(contentOf(to, bytes - offset), contentOf(from, bytes).subarray(offset)) === 0)
-      assert.ok(dataBytes(files, to, 0, bytes - offset) <= 3 * OS_PAGE)
+      // The offset moves the two contents into two pages and four.
+      assert.is(dataBytes(files, to, 0, bytes - offset), 6 * PAGE)
     }),
   )
 })
@@ -145,21 +147,21 @@ test('a file that ends before what it says, and a full disk, are refusals', () =
 const PIECE = 2 ** 20
 
 test('memory is written whole, in pieces, and its pages of zeros are holes', () => {
-  const memory = new Uint8Array(2 * PIECE + 3 * OS_PAGE).fill(5)
-  memory.fill(0, OS_PAGE, 3 * OS_PAGE)
-  memory.fill(0, PIECE + OS_PAGE, 2 * PIECE + OS_PAGE)
+  const memory = new Uint8Array(2 * PIECE + 3 * BLOCK).fill(5)
+  memory.fill(0, BLOCK, 3 * BLOCK)
+  memory.fill(0, PIECE + BLOCK, 2 * PIECE + BLOCK)
   withFile(fd => {
     const writer = new MemoryWriter(files, files, fd)
-    assert.is(writer.write(addressOf(memory), memory.length, OS_PAGE), 0)
-    assert.ok(Buffer.compare(contentOf(fd, OS_PAGE + memory.length).subarray(OS_PAGE), memory) === 0)
-    assert.is((files.identify(fd) as FileIdentity).bytes, OS_PAGE + memory.length)
+    assert.is(writer.write(addressOf(memory), memory.length, BLOCK), 0)
+    assert.ok(Buffer.compare(contentOf(fd, BLOCK + memory.length).subarray(BLOCK), memory) === 0)
+    assert.is((files.identify(fd) as FileIdentity).bytes, BLOCK + memory.length)
     assert.is(
-      ranges(fd, 0, OS_PAGE + memory.length),
-      `${OS_PAGE}-${2 * OS_PAGE} ${4 * OS_PAGE}-${PIECE + 2 * OS_PAGE} ${2 * PIECE + 2 * OS_PAGE}-${memory.length + OS_PAGE}`,
+      ranges(fd, 0, BLOCK + memory.length),
+      `${BLOCK}-${2 * BLOCK} ${4 * BLOCK}-${PIECE + 2 * BLOCK} ${2 * PIECE + 2 * BLOCK}-${memory.length + BLOCK}`,
     )
     assert.is(writer.write(addressOf(memory), 0, 0), 0)
-    assert.is(writer.write(addressOf(memory), OS_PAGE, 0), 0)
-    assert.is(contentOf(fd, OS_PAGE)[OS_PAGE - 1], 5)
+    assert.is(writer.write(addressOf(memory), BLOCK, 0), 0)
+    assert.is(contentOf(fd, BLOCK)[BLOCK - 1], 5)
   })
 })
 
