@@ -97,8 +97,8 @@ test('a reservation whose alignment is wanting says so', () => {
   const result = resultOf(`
     const mmapper = new ChunkStateMmapper()
     const libc = libcSyscalls()
-    // The only multiples are 2 ** 46 and, where there are more addresses, 2 ** 47.
-    for (const place of [2 ** 46, 2 ** 47]) libc.mmap(place, 4096, 0, 0x100022, -1, 0)
+    // The only multiples are 2 ** 46 and, where there are more addresses, two more.
+    for (const place of [1, 2, 3]) libc.mmap(place * 2 ** 46, OS_PAGE, 0, 0x100022, -1, 0)
     const { code, reason, message } = thrown(() => mmapper.quarantineAddressRangeAnywhere(2 ** 18, { align: 2 ** 46 }))
     print([code, reason, message])
   `) as string[]

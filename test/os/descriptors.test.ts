@@ -4,6 +4,7 @@ import { pathToFileURL } from 'node:url'
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { resultOf } from '../support/children.js'
+import { BYTES_IN_OS_PAGE } from '../support/support.js'
 
 const LIB = pathToFileURL(join(import.meta.dirname, '../../lib/index.js')).href
 
@@ -42,8 +43,11 @@ const WORLD = `
   const mmapper = new ChunkStateMmapper()
 `
 
+/** A worker that loads the library may have as many files open at once as this has, the slower the more. */
+const DESCRIPTORS = 256
+
 function inWorld(script: string): unknown {
-  return resultOf(`${WORLD}${script}\nrelent()\nprocess.exit(0)`, { shell: 'ulimit -n 128;' })
+  return resultOf(`${WORLD}${script}\nrelent()\nprocess.exit(0)`, { shell: `ulimit -n ${DESCRIPTORS};` })
 }
 
 test('a live worker is not taken for dead: dispose is refused', () => {
@@ -158,16 +162,16 @@ test('audit, stats, decommit, unmap and dispose work without descriptors', () =>
     mmapper.ensureMapped(at, 4 * PAGES)
     exhaust()
     const seen = [mmapper.audit().length]
-    libcSyscalls().mprotect(at, 4096, 1)
+    libcSyscalls().mprotect(at, OS_PAGE, 1)
     seen.push(mmapper.audit().map(({ start, bytes, actual }) => [start - at, bytes, actual]))
-    mmapper.protect(at, 1, 'ReadWrite')
+    mmapper.protect(at, PAGES_PER_OS_PAGE, 'ReadWrite')
     mmapper.decommit(at, PAGES)
     mmapper.unmap(at + PAGES * 4096, PAGES)
     seen.push(mmapper.stats().mappedBytes / CHUNK, mmapper.audit().length)
     mmapper[Symbol.dispose]()
     print(seen)
   `)
-  assert.equal(result, [0, [[0, 4096, 'r--p']], 2, 0])
+  assert.equal(result, [0, [[0, BYTES_IN_OS_PAGE, 'r--p']], 2, 0])
 })
 
 test.run()

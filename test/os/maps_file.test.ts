@@ -141,8 +141,8 @@ test('workers that die leave none open', () => {
     import { Worker } from 'node:worker_threads'
     const mmapper = new ChunkStateMmapper()
     const source = 'const { parentPort, workerData: [url, handle] } = process.getBuiltinModule("node:worker_threads");' +
-      'const { ChunkStateMmapper } = await import(url);' +
-      'const mmapper = ChunkStateMmapper.attach(handle); parentPort.postMessage(0); parentPort.on("message", () => {})'
+      'import(url).then(({ ChunkStateMmapper }) => { globalThis.mmapper = ChunkStateMmapper.attach(handle);' +
+      'parentPort.postMessage(0); parentPort.on("message", () => {}) })'
     const url = '${LIB}'
     let most = 0
     for (let i = 0; i < 3; i++) {

@@ -6,7 +6,7 @@ import { ChunkStateMmapper, libcSyscalls, SYSCALL_CHANNEL, type SyscallMessage }
 import { LIBC } from '../../lib/os/libc.js'
 import { SyscallTrace } from '../../lib/os/syscall_trace.js'
 import { resultOf } from '../support/children.js'
-import { CHUNK, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { CHUNK, LOG_GRANULARITY, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 
 const libc = libcSyscalls()
 
@@ -26,7 +26,7 @@ function listening(run: () => void, then: (message: SyscallMessage) => void = ()
 }
 
 function withMapper(run: (mmapper: ChunkStateMmapper) => void, syscalls = libc): void {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
   try {
     run(mmapper)
   } finally {

@@ -8,19 +8,29 @@ import { LINUX_GENERIC } from '../../lib/os/platform/linux.js'
 import { adoptFromOs } from '../../lib/transition/adopt.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { thrownBy } from '../support/bad_input.js'
-import { WINDOW } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  LOG_GRANULARITY,
+  OS_PAGES,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  WINDOW,
+} from '../support/os_tools.js'
 import { osPermissions, testIf } from '../support/support.js'
 
 const isLinux = process.platform === 'linux'
-const LOG_GRANULARITY = 16
-const CHUNK = 2 ** LOG_GRANULARITY
-const BYTES_IN_SLAB = 8192 * CHUNK
+/** The smallest chunk there is: a slab of these has half a gibibyte, which can be committed everywhere. */
+const LOG_SMALLEST = 16
+const SMALLEST = 2 ** LOG_SMALLEST
+const BYTES_IN_SLAB = 8192 * SMALLEST
+const PAGE = BYTES_IN_OS_PAGE
 
 test('a whole slab of which a failing call changed a part, not to be undone, is recorded as the OS has it', () => {
   const real = libcSyscalls()
   let calls: 'real' | 'half' | 'failing' = 'real'
   const mapper = new ChunkStateMmapper({
-    logGranularity: LOG_GRANULARITY,
+    logGranularity: LOG_SMALLEST,
     syscalls: {
       ...real,
       mprotect(start, bytes, prot) {
@@ -66,7 +76,6 @@ test('a whole slab of which a failing call changed a part, not to be undone, is 
   }
 })
 
-const PAGES = CHUNK / 4096
 type Failing = 'none' | 'mmap' | 'all' | 'half of mprotect'
 
 /** A mapper whose system calls fail when told so; EACCES, which nothing is done about. */
@@ -94,7 +103,7 @@ function failingDecommit(guards: number): number {
   try {
     const start = mapper.quarantineAddressRangeAnywhere(guards * PAGES)
     mapper.ensureMapped(start, guards * PAGES)
-    for (let n = 0; n < guards; n++) mapper.protect(start + n * CHUNK + 4096, 1, 'NoAccess')
+    for (let n = 0; n < guards; n++) mapper.protect(start + n * CHUNK + PAGE, PAGES_PER_OS_PAGE, 'NoAccess')
     let least = Number.POSITIVE_INFINITY
     for (let attempt = 0; attempt < 3; attempt++) {
       control.failing = 'all'
@@ -137,16 +146,16 @@ testIf(
     const { mapper, control } = makeFailing()
     const start = mapper.quarantineAddressRangeAnywhere(9 * PAGES)
     mapper.ensureMapped(start, 8 * PAGES)
-    const at = (page: number): number => start + page * 4096
+    const at = (page: number): number => start + page * PAGE
     // The OS: chunk 1 gone, the last page of 2 and the first two of 3 read-only, a hole in 4, all of 6 and half of 7 NoAccess.
-    real.munmap(at(PAGES), CHUNK)
-    real.mprotect(at(3 * PAGES - 1), 3 * 4096, 1)
-    real.munmap(at(4 * PAGES + 5), 4096)
-    real.mprotect(at(6 * PAGES), CHUNK + CHUNK / 2, 0)
+    real.munmap(at(OS_PAGES), CHUNK)
+    real.mprotect(at(3 * OS_PAGES - 1), 3 * PAGE, 1)
+    real.munmap(at(4 * OS_PAGES + 5), PAGE)
+    real.mprotect(at(6 * OS_PAGES), CHUNK + CHUNK / 2, 0)
     control.failing = 'all'
     const error = thrownBy(() => mapper.decommit(start, 9 * PAGES)) as MmapError
     control.failing = 'none'
-    assert.equal(error.partial, { start: at(PAGES), bytes: 6 * CHUNK + CHUNK / 2 })
+    assert.equal(error.partial, { start: at(OS_PAGES), bytes: 6 * CHUNK + CHUNK / 2 })
     assert.equal(
       [...mapper.runs()].map(run => [(run.start - start) / CHUNK, run.bytes / CHUNK, run.state]),
       [
@@ -156,13 +165,13 @@ testIf(
       ],
     )
     assert.equal(
-      mapper.audit().map(({ start: from, bytes }) => [(from - start) / 4096, bytes / 4096]),
-      [[4 * PAGES + 5, 1]],
+      mapper.audit().map(({ start: from, bytes }) => [(from - start) / PAGE, bytes / PAGE]),
+      [[4 * OS_PAGES + 5, 1]],
       'the hole is all that is not as the chunk map has it',
     )
     // What is not there at all could not be given back with the rest.
     const { MAP_PRIVATE, MAP_ANONYMOUS, MAP_FIXED } = LINUX_GENERIC
-    real.mmap(at(4 * PAGES + 5), 4096, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+    real.mmap(at(4 * OS_PAGES + 5), PAGE, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
     mapper[Symbol.dispose]()
   },
 )
@@ -178,9 +187,9 @@ testIf(
     const chunks = 66
     const start = mapper.quarantineAddressRangeAnywhere((chunks * big) / 4096)
     mapper.ensureMapped(start, (chunks * big) / 4096, { protection: 'Read' })
-    for (let n = 0; n < 64; n++) mapper.protect(start + n * big, 1, 'NoAccess')
+    for (let n = 0; n < 64; n++) mapper.protect(start + n * big, PAGES_PER_OS_PAGE, 'NoAccess')
     assert.instance(
-      thrownBy(() => mapper.protect(start + 64 * big, 1, 'NoAccess')),
+      thrownBy(() => mapper.protect(start + 64 * big, PAGES_PER_OS_PAGE, 'NoAccess')),
       Error,
     )
     control.failing = 'half of mprotect'
@@ -219,7 +228,7 @@ test('where the OS cannot be asked, protections are unknown after a failure, and
   const { mapper, control } = makeFailing()
   const start = mapper.quarantineAddressRangeAnywhere(4 * PAGES)
   mapper.ensureMapped(start, 3 * PAGES)
-  mapper.protect(start, 1, 'NoAccess')
+  mapper.protect(start, PAGES_PER_OS_PAGE, 'NoAccess')
   withoutMaps(() => {
     control.failing = 'all'
     const error = thrownBy(() => mapper.decommit(start, 4 * PAGES)) as MmapError
@@ -250,7 +259,9 @@ function makeOwn(chunks: number) {
     context.map.protectionOfPage((range.start + chunk) * context.map.pagesInChunk),
   ]
   const protections = (from: number, limit: number): number[] =>
-    Array.from({ length: limit - from }, (_, at) => context.map.protectionOfPage(start / 4096 + from + at))
+    Array.from({ length: limit - from }, (_, at) =>
+      context.map.protectionOfPage(start / 4096 + (from + at) * PAGES_PER_OS_PAGE),
+    )
   return { mapper, context, start, range, told, protections }
 }
 
@@ -313,17 +324,17 @@ testIf(
   'pages that agree with what is known at first only, and holes, are stored by page',
   () => {
     const { mapper, context, start, range, protections } = makeOwn(2)
-    mapper.protect(start, 1, 'Read')
-    libc.mprotect(start, 4 * 4096, PROT_READ)
-    libc.munmap(start + 8 * 4096, 4096)
-    assert.equal(adoptFromOs(context, range), { start: start + 4096, bytes: 8 * 4096 })
+    mapper.protect(start, PAGES_PER_OS_PAGE, 'Read')
+    libc.mprotect(start, 4 * PAGE, PROT_READ)
+    libc.munmap(start + 8 * PAGE, PAGE)
+    assert.equal(adoptFromOs(context, range), { start: start + PAGE, bytes: 8 * PAGE })
     const rw = [READ_WRITE, READ_WRITE, READ_WRITE, READ_WRITE]
     assert.equal(protections(0, 12), [READ, READ, READ, READ, ...rw, ANY, ...rw.slice(1)])
     // Without room for single pages nothing is known of any.
     context.map.hasPageRoom = () => false
     adoptFromOs(context, range)
-    assert.equal(new Set(protections(0, PAGES)), new Set([ANY]))
-    libc.mmap(start + 8 * 4096, 4096, 0, 0x32, -1, 0)
+    assert.equal(new Set(protections(0, OS_PAGES)), new Set([ANY]))
+    libc.mmap(start + 8 * PAGE, PAGE, 0, 0x32, -1, 0)
     mapper[Symbol.dispose]()
   },
 )
@@ -364,16 +375,12 @@ interface Asked {
 /** Parts of which nothing is known after chunks `from` to `limit` of new memory were adopted, by chunks from `base`. */
 function unknownParts(
   [from, limit]: readonly [number, number],
-  {
-    hasRoom = true,
-    canAsk = false,
-    mapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY }),
-  }: Asked,
+  { hasRoom = true, canAsk = false, mapper = new ChunkStateMmapper({ logGranularity: LOG_SMALLEST }) }: Asked,
 ): [number, number][] {
   const bytes = mapper.granularity
-  const isSmall = bytes === CHUNK
+  const isSmall = bytes === SMALLEST
   const start = isSmall
-    ? mapper.quarantineAddressRangeAnywhere(limit * PAGES, { align: BYTES_IN_SLAB })
+    ? mapper.quarantineAddressRangeAnywhere((limit * bytes) / 4096, { align: BYTES_IN_SLAB })
     : WINDOW
   mapper.ensureMapped(start, (limit * bytes) / 4096, { protection: 'Read' })
   const { map } = contextOf(mapper)

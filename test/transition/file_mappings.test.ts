@@ -13,6 +13,7 @@ import {
   countingSyscalls,
   ERRNO,
   faultySyscalls,
+  LOG_GRANULARITY,
   PAGES,
   thrownBy,
   WINDOW,
@@ -25,7 +26,7 @@ const test = (name: string, run: () => void): void =>
 const MANY = [1, 3, 5, 7, 9, 11]
 
 function withMapper(run: (mmapper: ChunkStateMmapper) => void, options = {}): void {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, ...options })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, ...options })
   try {
     mmapper.quarantineAddressRange(WINDOW, 4 * PAGES)
     run(mmapper)

@@ -8,11 +8,20 @@ import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { begin, end, leak, outcomeOf, transition } from '../../lib/transition/frame.js'
 import { breakOff } from '../support/broken_off.js'
-import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW, wrapSyscalls } from '../support/os_tools.js'
+import {
+  CHUNK,
+  ERRNO,
+  LOG_GRANULARITY,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+  wrapSyscalls,
+} from '../support/os_tools.js'
 import { at, huge } from '../support/watched_calls.js'
 
 const libc = libcSyscalls()
-const SMALL = { logGranularity: 16 }
+const SMALL = { logGranularity: LOG_GRANULARITY }
 
 function make() {
   const control = { errno: 0, calls: 0 }
@@ -39,8 +48,8 @@ const ACTS: readonly (readonly [string, Act])[] = [
   ['quarantine, named', mmapper => mmapper.quarantineAddressRange(at(4), PAGES, huge)],
   ['map one chunk', mmapper => mmapper.ensureMapped(at(0), PAGES)],
   ['map several', mmapper => mmapper.ensureMapped(at(0), 6 * PAGES)],
-  ['protect', mmapper => mmapper.protect(at(1), 2, MmapProtection.Read)],
-  ['advise', mmapper => mmapper.advise(at(1), 2, 'DontDump')],
+  ['protect', mmapper => mmapper.protect(at(1), 2 * PAGES_PER_OS_PAGE, MmapProtection.Read)],
+  ['advise', mmapper => mmapper.advise(at(1), 2 * PAGES_PER_OS_PAGE, 'DontDump')],
   ['decommit one chunk', mmapper => mmapper.decommit(at(0), PAGES)],
   ['decommit several', mmapper => mmapper.decommit(at(1), 3 * PAGES)],
   ['mark', mmapper => mmapper.markAsMapped(at(3), CHUNK)],

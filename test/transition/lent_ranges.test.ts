@@ -6,10 +6,10 @@ import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { isReachable, settleHeaps } from '../../lib/transition/lent_ranges.js'
 import { breakOff, DEAD_SLOT } from '../support/broken_off.js'
-import { CHUNK, PAGES, thrownBy } from '../support/os_tools.js'
+import { CHUNK, LOG_GRANULARITY, PAGES, thrownBy } from '../support/os_tools.js'
 
 function make() {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   const other = ChunkStateMmapper.attach(mmapper.handle)
   const first = mmapper.reserveSharedHeap(2 * CHUNK)
   const second = mmapper.reserveSharedHeap(2 * CHUNK)

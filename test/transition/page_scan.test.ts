@@ -8,7 +8,7 @@ import { ChunkStateMmapper } from '../../lib/index.js'
 import type { FileCalls, FileIdentity } from '../../lib/os/file_calls.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { closePageScan, PageScan, pageScanOf } from '../../lib/transition/page_scan.js'
-import { BYTES_IN_OS_PAGE } from '../support/os_tools.js'
+import { BYTES_IN_OS_PAGE, LOG_GRANULARITY } from '../support/os_tools.js'
 
 const ZEROS: FileIdentity = { device: '5', inode: '7', bytes: 0, isRegular: false }
 
@@ -145,7 +145,7 @@ function openScan(context: ReturnType<typeof contextOf>): PageScan {
 
 test('a context has one scan, until that is closed; closing closes all of it', () => {
   const before = openedByScans()
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   const context = contextOf(mmapper)
   closePageScan(context)
   const scan = openScan(context)
@@ -164,7 +164,7 @@ test('the scan of a mapper that is dropped is closed when that is collected', as
   const collect = runInNewContext('gc') as () => void
   const before = openedByScans()
   const drop = (): void => {
-    openScan(contextOf(new ChunkStateMmapper({ logGranularity: 16 })))
+    openScan(contextOf(new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })))
   }
   drop()
   assert.ok(openedByScans() > before)

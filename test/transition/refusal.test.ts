@@ -1,14 +1,25 @@
 /** Why calls are refused: the limit of what is mapped, and views of other threads. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { formatBytes } from '../../lib/base/range.js'
 import { ChunkStateMmapper, libcSyscalls } from '../../lib/index.js'
 import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { breakOff, DEAD_SLOT } from '../support/broken_off.js'
-import { CHUNK, countingSyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  countingSyscalls,
+  LOG_GRANULARITY,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { at, statesOf } from '../support/watched_calls.js'
 
 const libc = libcSyscalls()
+const PAGE = BYTES_IN_OS_PAGE
 
 test.before.each(() => {
   libc.munmap(WINDOW, 16 * CHUNK)
@@ -17,7 +28,7 @@ test.before.each(() => {
 test('maxMappedBytes is reached to the last byte, by one chunk and by several, and says what was wanted', () => {
   const { syscalls, names } = countingSyscalls()
   const mmapper = new ChunkStateMmapper({
-    logGranularity: 16,
+    logGranularity: LOG_GRANULARITY,
     logMappableBytes: 42,
     maxMappedBytes: 3 * CHUNK,
     syscalls,
@@ -29,16 +40,19 @@ test('maxMappedBytes is reached to the last byte, by one chunk and by several, a
   mmapper.ensureMapped(at(1), 2 * PAGES)
   names()
   for (const [start, pages, wanted, syscall] of [
-    [at(3), PAGES, '256 KiB', 'mprotect'],
-    [at(3), 2 * PAGES, '320 KiB', 'mprotect'],
-    [at(5), PAGES, '256 KiB', 'mmap'],
-    [at(0), 8 * PAGES, '512 KiB', 'mprotect'],
+    [at(3), PAGES, 4, 'mprotect'],
+    [at(3), 2 * PAGES, 5, 'mprotect'],
+    [at(5), PAGES, 4, 'mmap'],
+    [at(0), 8 * PAGES, 8, 'mprotect'],
   ] as const) {
     const error = thrownBy(() => mmapper.ensureMapped(start, pages))
     assert.is(error.code, 'ENOMEM')
     assert.is(error.reason, 'mapper-limit')
     assert.is(error.syscall, syscall)
-    assert.match(error.message, `${wanted} would be mapped in total, and maxMappedBytes is 192 KiB`)
+    assert.match(
+      error.message,
+      `${formatBytes(wanted * CHUNK)} would be mapped in total, and maxMappedBytes is ${formatBytes(3 * CHUNK)}`,
+    )
   }
   mmapper.ensureMapped(at(0), 3 * PAGES)
   assert.equal(names(), [])
@@ -47,24 +61,24 @@ test('maxMappedBytes is reached to the last byte, by one chunk and by several, a
 })
 
 test('a view of another attachment is in the way of what would take its memory, and nothing else is', () => {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42 })
   const other = ChunkStateMmapper.attach(mmapper.handle)
   mmapper.ensureMapped(at(0), 4 * PAGES)
-  const view = other.view(at(1) + 4096, 8192)
+  const view = other.view(at(1) + PAGE, 2 * PAGE)
   for (const [operation, act] of [
     ['decommit', () => mmapper.decommit(at(1), PAGES)],
     ['decommit', () => mmapper.decommit(at(0), 4 * PAGES)],
     ['unmap', () => mmapper.unmap(at(1), PAGES)],
-    ['protect', () => mmapper.protect(at(1) + 8192, 1, 'NoAccess')],
+    ['protect', () => mmapper.protect(at(1) + 2 * PAGE, PAGES_PER_OS_PAGE, 'NoAccess')],
   ] as const) {
     const error = thrownBy(act)
     assert.ok(error.message.startsWith(`Cannot ${operation} 0x`))
     assert.is(error.code, 'ERR_VIEW_IN_USE')
-    assert.equal(error.views, [{ start: at(1) + 4096, bytes: 8192, thread: 'this thread' }])
+    assert.equal(error.views, [{ start: at(1) + PAGE, bytes: 2 * PAGE, thread: 'this thread' }])
   }
   assert.is(statesOf(mmapper, 4), 'MMMM')
-  mmapper.protect(at(1), 1, 'NoAccess')
-  mmapper.protect(at(1) + 3 * 4096, 1, 'NoAccess')
+  mmapper.protect(at(1), PAGES_PER_OS_PAGE, 'NoAccess')
+  mmapper.protect(at(1) + 3 * PAGE, PAGES_PER_OS_PAGE, 'NoAccess')
   mmapper.protect(at(1), PAGES, 'Read')
   mmapper.decommit(at(0), PAGES)
   mmapper.unmap(at(2), 2 * PAGES)
@@ -76,7 +90,7 @@ test('a view of another attachment is in the way of what would take its memory, 
 })
 
 test('a view of a thread that died is in nobody’s way', () => {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42 })
   const other = ChunkStateMmapper.attach(mmapper.handle)
   mmapper.ensureMapped(at(0), 4 * PAGES)
   const { views, layout } = contextOf(mmapper)

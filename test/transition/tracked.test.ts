@@ -6,11 +6,11 @@ import { MOST_NOTES } from '../../lib/shared_state/sizes.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { transition } from '../../lib/transition/frame.js'
 import { sweepDeadThreads } from '../../lib/transition/sweep.js'
+import { CHUNK, LOG_GRANULARITY } from '../support/os_tools.js'
 import { testIf } from '../support/support.js'
 import { NO_TRACKING, PAGE, pagesOf, takenBy } from '../support/tracking.js'
 import { inWorker } from '../support/workers.js'
 
-const CHUNK = 2 ** 16
 const can = NO_TRACKING === ''
 
 /** In a worker: the same heap, and its bytes. */
@@ -18,7 +18,7 @@ const HEAD = `
   const mmapper = ChunkStateMmapper.attach(data.mapper)
   const heap = SharedHeap.attach(mmapper, data.heap)
   const bytes = heap.view(Uint8Array)
-  const PAGE = 4096
+  const PAGE = ${PAGE}
   const pages = ranges => ranges.map(({ start, bytes }) => start / PAGE + '+' + bytes / PAGE).join(' ')
 `
 
@@ -32,7 +32,7 @@ function check(
   }) => Promise<void>,
 ): void {
   testIf(test, can, NO_TRACKING, name, async () => {
-    const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+    const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
     const heap = mmapper.reserveSharedHeap(64 * CHUNK)
     heap.commit(0, 64 * CHUNK)
     const bytes = heap.view(Uint8Array)
