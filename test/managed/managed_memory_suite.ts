@@ -89,7 +89,7 @@ export function conformanceSuite({ name, noun, make }: Kind): void {
   }
 
   function isAll(bytes: Uint8Array, value: number): boolean {
-    return bytes.every(byte => byte === value)
+    return Buffer.compare(bytes, new Uint8Array(bytes.length).fill(value)) === 0
   }
 
   const states = (mmapper: ChunkStateMmapper): string =>
