@@ -6,7 +6,7 @@ import { ChunkStateMmapper, MemoryImage } from '../../lib/index.js'
 import { keepContent } from '../../lib/managed/keep_content.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { contentOf, firstDifference, loadImage, PAGE, pattern, poke, resetRange } from '../support/images.js'
-import { CHUNK, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { CHUNK, faultySyscalls, LOG_GRANULARITY, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { testIf } from '../support/support.js'
 import { imageMappings } from '../verbs/image_scenarios.js'
 
@@ -29,7 +29,7 @@ const openDescriptors = (): number => readdirSync('/proc/self/fd').length
 
 for (const origin of ['recorded', 'unrecorded'] as const) {
   test(`what was loaded is kept, without a file and any descriptor, if it is ${origin}`, () => {
-    const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+    const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
     const content = setUp(mmapper)
     const before = openDescriptors()
     keepContent(contextOf(mmapper), { start: WINDOW, bytes: 2 * CHUNK }, origin)
@@ -43,7 +43,7 @@ for (const origin of ['recorded', 'unrecorded'] as const) {
 
   test(`whatever is refused, nothing has changed, if it is ${origin}`, () => {
     const { syscalls, fault, made, reset } = faultySyscalls()
-    const mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls })
+    const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, syscalls })
     const content = setUp(mmapper)
     let refusals = 0
     for (let at = 1; ; at++) {
@@ -71,7 +71,7 @@ for (const origin of ['recorded', 'unrecorded'] as const) {
 }
 
 test('a range that is not reserved is refused', () => {
-  using mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  using mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   assert.match(
     thrownBy(() => keepContent(contextOf(mmapper), { start: WINDOW, bytes: CHUNK }, 'recorded')).message,
     /not reserved/,

@@ -3,14 +3,15 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, type ManagedMemory, MemoryImage, WriteTracker } from '../../lib/index.js'
 import { type Memory, wasm } from '../support/guests.js'
-import { thrownBy } from '../support/os_tools.js'
+import { CHUNK, LOG_GRANULARITY, thrownBy } from '../support/os_tools.js'
 import { testIf } from '../support/support.js'
 import { NO_TRACKING, PAGE, pagesOf, takenBy, touch } from '../support/tracking.js'
 
-const CHUNK = 2 ** 16
 const CHUNKS = 8
 const PAGES = (CHUNK / PAGE) * CHUNKS
 const PAGES_IN_CHUNK = CHUNK / PAGE
+/** Of 64 KiB each, in a chunk. */
+const WASM_PAGES = CHUNK / 65536
 
 const GUESTS = new WeakMap<ManagedMemory, Memory>()
 
@@ -21,7 +22,7 @@ const KINDS: Readonly<Record<string, Make>> = {
   'a shared heap': mmapper => mmapper.reserveSharedHeap(CHUNKS * CHUNK),
   'an unguarded heap': mmapper => mmapper.reserveSharedHeap(CHUNKS * CHUNK, { guard: false }),
   'an adopted memory': mmapper => {
-    const guest = new wasm.Memory({ initial: CHUNKS, maximum: 4 * CHUNKS })
+    const guest = new wasm.Memory({ initial: CHUNKS * WASM_PAGES, maximum: 4 * CHUNKS * WASM_PAGES })
     const memory = mmapper.adoptMemory(guest)
     GUESTS.set(memory, guest)
     return memory
@@ -48,7 +49,7 @@ function read(mmapper: ChunkStateMmapper, memory: ManagedMemory, at: number, byt
 const can = NO_TRACKING === ''
 
 function withMapper(run: (mmapper: ChunkStateMmapper) => void): void {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   run(mmapper)
   mmapper[Symbol.dispose]()
 }
@@ -281,19 +282,19 @@ class Model {
 
 testIf(test, can, NO_TRACKING, 'an adopted memory: what it grows by is tracked', () =>
   withMapper(mmapper => {
-    const guest = new wasm.Memory({ initial: 1, maximum: 64 })
+    const guest = new wasm.Memory({ initial: WASM_PAGES, maximum: 64 * WASM_PAGES })
     using memory = mmapper.adoptMemory(guest)
     using tracker = memory.trackWrites()
     new Uint8Array(guest.buffer)[PAGE] = 1
-    guest.grow(2)
+    guest.grow(2 * WASM_PAGES)
     new Uint8Array(guest.buffer)[20 * PAGE] = 1
     assert.match(takenBy(tracker), /^1 20$/)
-    guest.grow(1)
+    guest.grow(WASM_PAGES)
     new Uint8Array(guest.buffer)[50 * PAGE] = 1
     memory.discard(50 * PAGE, PAGE)
     assert.is(takenBy(tracker), '50')
     using image = MemoryImage.of(new Uint8Array(PAGE).fill(1))
-    guest.grow(1)
+    guest.grow(WASM_PAGES)
     memory.load(image, { offset: 70 * PAGE })
     assert.is(takenBy(tracker), '70')
   }),
@@ -304,7 +305,7 @@ testIf(test, can, NO_TRACKING, 'what is unmapped by address is told no more, who
     using memory = mmapper.reserve(4 * CHUNK)
     memory.commit(0, 4 * CHUNK)
     using tracker = memory.trackWrites()
-    mmapper.unmap(memory.start + CHUNK, PAGES_IN_CHUNK)
+    mmapper.unmap(memory.start + CHUNK, CHUNK / 4096)
     using other = mmapper.reserve(CHUNK, { at: memory.start + CHUNK })
     other.commit(0, CHUNK)
     using its = other.trackWrites()
@@ -325,9 +326,9 @@ testIf(
       using memory = mmapper.reserve(2 ** 40)
       memory.commit(2 ** 39, CHUNK)
       using tracker = memory.trackWrites()
-      touch(mmapper, memory, 2 ** 27 + 3)
+      touch(mmapper, memory, 2 ** 39 / PAGE + 3)
       memory.protect(2 ** 39, CHUNK, 'NoAccess')
-      assert.is(takenBy(tracker), String(2 ** 27 + 3))
+      assert.is(takenBy(tracker), String(2 ** 39 / PAGE + 3))
     }),
 )
 
