@@ -22,8 +22,15 @@ export const PAGES = CHUNK / 4096
 export const OS_PAGES = CHUNK / BYTES_IN_OS_PAGE
 
 /** As errors name a range. */
-export const between = (start: number, limit: number): string =>
-  `0x${start.toString(16)}–0x${limit.toString(16)}`
+export function between(start: number, limit: number): string {
+  const kib = (limit - start) / 1024
+  const size = kib < 1024 ? `${kib} KiB` : `${kib / 1024} MiB`
+  return `0x${start.toString(16)}–0x${limit.toString(16)} (${size})`
+}
+
+/** Whether a message begins as the error of an action on a range does. */
+export const beginsWith = (action: string, start: number, limit: number): RegExp =>
+  new RegExp(`^Cannot ${action} ${between(start, limit).replace(/[()]/g, '\\$&')}`)
 
 /** Numbers of Linux, as Node's errno has them: negative. */
 export const ERRNO = { EPERM: -1, EAGAIN: -11, ENOMEM: -12, EEXIST: -17, EINVAL: -22 } as const

@@ -10,11 +10,18 @@ import {
 } from '../../lib/index.js'
 import { PLATFORM } from '../../lib/os/libc.js'
 import { thrownBy } from '../support/os_tools.js'
-import { BYTES_IN_CHUNK, PAGES_PER_CHUNK as PAGES } from '../support/support.js'
+import {
+  BYTES_IN_CHUNK,
+  BYTES_IN_OS_PAGE,
+  PAGES_PER_CHUNK as PAGES,
+  PAGES_PER_OS_PAGE,
+} from '../support/support.js'
 
+/** What the OS calls pages, of a chunk. */
+const OS_PAGES = BYTES_IN_CHUNK / BYTES_IN_OS_PAGE
 const SECRETS = MmapAnnotation.misc('secrets')
 
-/** A mapper, and what it tells the kernel by madvise(2): pages from `start` on. */
+/** A mapper, and what it tells the kernel by madvise(2): OS pages from `start` on. */
 function make({ annotation }: { annotation?: MmapAnnotation | undefined } = { annotation: SECRETS }) {
   const real = libcSyscalls()
   /** The errno of what is advised; `unknown`: the kernel knows no advice. */
@@ -27,8 +34,8 @@ function make({ annotation }: { annotation?: MmapAnnotation | undefined } = { an
       madvise(start, bytes, advice) {
         if (bytes === 0) return control.unknown ? -22 : real.madvise(start, bytes, advice)
         if (control.errno !== 0) return control.errno
-        const page = (start - control.start) / 4096
-        told.push(`${names.get(advice)} ${page}–${page + bytes / 4096}`)
+        const page = (start - control.start) / BYTES_IN_OS_PAGE
+        told.push(`${names.get(advice)} ${page}–${page + bytes / BYTES_IN_OS_PAGE}`)
         return real.madvise(start, bytes, advice)
       },
     },
@@ -37,7 +44,7 @@ function make({ annotation }: { annotation?: MmapAnnotation | undefined } = { an
   control.start = start
   mapper.ensureMapped(start, 4 * PAGES)
   const advise = (page: number, limit: number, advice: MemoryAdvice): void =>
-    mapper.advise(start + page * 4096, limit - page, advice)
+    mapper.advise(start + page * BYTES_IN_OS_PAGE, (limit - page) * PAGES_PER_OS_PAGE, advice)
   const takeTold = (): string[] => told.splice(0).sort()
   return { mapper, control, start, advise, takeTold }
 }
@@ -58,7 +65,7 @@ function loadedAndAdvised(kind: 'reservation' | 'heap' | 'heap without guard') {
       madvise(start, bytes, number) {
         if (refused.discards && bytes > 0 && number === advice.DontNeed) return -22
         if (bytes > 0 && number === advice.DontDump)
-          told.push(`${(start - memory.start) / 4096}+${bytes / 4096}`)
+          told.push(`${(start - memory.start) / BYTES_IN_OS_PAGE}+${bytes / BYTES_IN_OS_PAGE}`)
         return real.madvise(start, bytes, number)
       },
     },
@@ -89,7 +96,7 @@ for (const kind of ['reservation', 'heap', 'heap without guard'] as const) {
     refused.replacing = false
     if (kind !== 'heap without guard') takeTold()
     if (kind !== 'heap without guard') memory.commit(0, BYTES_IN_CHUNK)
-    assert.equal(takeTold(), [`0+${PAGES}`])
+    assert.equal(takeTold(), [`0+${OS_PAGES}`])
     mapper[Symbol.dispose]()
   })
 
@@ -99,23 +106,23 @@ for (const kind of ['reservation', 'heap', 'heap without guard'] as const) {
     write(BYTES_IN_CHUNK)
     refused.discards = true
     memory.reset(0, 2 * BYTES_IN_CHUNK, { keepResident: 0 })
-    assert.equal(takeTold(), [`0+${PAGES}`, `${PAGES}+${PAGES}`])
+    assert.equal(takeTold(), [`0+${OS_PAGES}`, `${OS_PAGES}+${OS_PAGES}`])
     mapper[Symbol.dispose]()
   })
 }
 
 test('what was advised is told again when chunks are decommitted, for whole chunks and for pages alike', () => {
   const { mapper, start, advise, takeTold } = make()
-  advise(0, 2 * PAGES, 'DontDump')
-  advise(PAGES + 4, PAGES + 8, 'DontFork')
-  advise(3 * PAGES - 2, 3 * PAGES + 2, 'NoHugePage')
+  advise(0, 2 * OS_PAGES, 'DontDump')
+  advise(OS_PAGES + 4, OS_PAGES + 8, 'DontFork')
+  advise(3 * OS_PAGES - 2, 3 * OS_PAGES + 2, 'NoHugePage')
   takeTold()
   const expected = [
-    `DontDump 0–${PAGES + 4}`,
-    `DontDump ${PAGES + 4}–${PAGES + 8}`,
-    `DontDump ${PAGES + 8}–${2 * PAGES}`,
-    `DontFork ${PAGES + 4}–${PAGES + 8}`,
-    `NoHugePage ${3 * PAGES - 2}–${3 * PAGES + 2}`,
+    `DontDump 0–${OS_PAGES + 4}`,
+    `DontDump ${OS_PAGES + 4}–${OS_PAGES + 8}`,
+    `DontDump ${OS_PAGES + 8}–${2 * OS_PAGES}`,
+    `DontFork ${OS_PAGES + 4}–${OS_PAGES + 8}`,
+    `NoHugePage ${3 * OS_PAGES - 2}–${3 * OS_PAGES + 2}`,
   ].sort()
   for (let round = 0; round < 2; round++) {
     mapper.decommit(start, 4 * PAGES)
@@ -125,7 +132,7 @@ test('what was advised is told again when chunks are decommitted, for whole chun
     takeTold()
   }
   mapper.decommit(start, PAGES)
-  assert.equal(takeTold(), [`DontDump 0–${PAGES}`], 'one chunk by itself')
+  assert.equal(takeTold(), [`DontDump 0–${OS_PAGES}`], 'one chunk by itself')
   mapper[Symbol.dispose]()
 })
 
@@ -141,24 +148,24 @@ test('what was advised of some pages of one chunk without a name is told again',
 test('huge pages wished for a chunk reach those of its pages that were advised otherwise', () => {
   const { mapper, start, advise, takeTold } = make({})
   const hugePage = HugePageSupport.TransparentHugePages
-  advise(0, PAGES, 'HugePage')
+  advise(0, OS_PAGES, 'HugePage')
   advise(2, 5, 'NoHugePage')
   mapper.decommit(start, PAGES)
   takeTold()
   mapper.ensureMapped(start, PAGES, { hugePage })
-  assert.ok(takeTold().includes(`HugePage 0–${PAGES}`))
+  assert.ok(takeTold().includes(`HugePage 0–${OS_PAGES}`))
   mapper.decommit(start, PAGES)
-  assert.equal(takeTold(), [`HugePage 0–${PAGES}`])
+  assert.equal(takeTold(), [`HugePage 0–${OS_PAGES}`])
   mapper[Symbol.dispose]()
 })
 
 test('what is taken back is not told again', () => {
   const { mapper, start, advise, takeTold } = make()
-  advise(0, PAGES, 'DontDump')
+  advise(0, OS_PAGES, 'DontDump')
   advise(2, 9, 'DontFork')
   advise(4, 5, 'HugePage')
   advise(4, 5, 'NoHugePage')
-  advise(0, PAGES, 'DoDump')
+  advise(0, OS_PAGES, 'DoDump')
   advise(2, 8, 'DoFork')
   takeTold()
   mapper.decommit(start, 4 * PAGES)
@@ -178,7 +185,7 @@ test('advice that is carried out at once is not told again', () => {
 test('what the OS refused is not recorded', () => {
   const { mapper, control, start, advise, takeTold } = make()
   control.errno = -12
-  assert.throws(() => advise(0, PAGES, 'DontDump'), /ENOMEM/)
+  assert.throws(() => advise(0, OS_PAGES, 'DontDump'), /ENOMEM/)
   control.errno = 0
   mapper.decommit(start, PAGES)
   assert.equal(takeTold(), [])
@@ -189,11 +196,11 @@ test('a refusal says what was advised, and of advice that the kernel does not kn
   const { mapper, control, start, advise, takeTold } = make()
   takeTold()
   control.errno = -12
-  const { message, code, syscall } = thrownBy(() => advise(0, PAGES, 'DontDump'))
+  const { message, code, syscall } = thrownBy(() => advise(0, OS_PAGES, 'DontDump'))
   assert.match(message, /^Cannot advise DontDump for 0x/)
   assert.equal([code, syscall], ['ENOMEM', 'madvise'])
   control.errno = 0
-  const error = thrownBy(() => mapper.advise(start, 4 * PAGES + 1, 'DontDump'))
+  const error = thrownBy(() => mapper.advise(start, 4 * PAGES + PAGES_PER_OS_PAGE, 'DontDump'))
   assert.match(error.message, /^Cannot advise 0x/)
   control.unknown = true
   for (let round = 0; round < 2; round++) {
@@ -206,7 +213,7 @@ test('a refusal says what was advised, and of advice that the kernel does not kn
 
 test('memory reserved anew where advised memory was knows nothing of that', () => {
   const { mapper, start, advise, takeTold } = make()
-  advise(0, 4 * PAGES, 'DontDump')
+  advise(0, 4 * OS_PAGES, 'DontDump')
   advise(3, 4, 'DontFork')
   mapper.unmap(start, 4 * PAGES)
   takeTold()

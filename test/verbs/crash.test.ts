@@ -27,23 +27,24 @@ const CASES: readonly { name: string; script: string; dies: boolean }[] = [
   {
     name: 'a guard page',
     script:
-      "mmapper.protect(start + CHUNK, 1, 'NoAccess'); poke(start + CHUNK + 4096); peek(start + CHUNK + 4095)",
+      "mmapper.protect(start + CHUNK, PAGES_PER_OS_PAGE, 'NoAccess'); poke(start + CHUNK + OS_PAGE); peek(start + CHUNK + OS_PAGE - 1)",
     dies: true,
   },
   {
     name: 'the pages beside a guard page',
-    script: `mmapper.protect(start + CHUNK + 4096, 1, 'NoAccess')
-      poke(start + CHUNK + 4095); poke(start + CHUNK + 8192)`,
+    script: `mmapper.protect(start + CHUNK + OS_PAGE, PAGES_PER_OS_PAGE, 'NoAccess')
+      poke(start + CHUNK + OS_PAGE - 1); poke(start + CHUNK + 2 * OS_PAGE)`,
     dies: false,
   },
   {
     name: 'writing read-only memory',
-    script: "mmapper.protect(start + CHUNK, 1, 'Read'); poke(start + CHUNK)",
+    script: "mmapper.protect(start + CHUNK, PAGES_PER_OS_PAGE, 'Read'); poke(start + CHUNK)",
     dies: true,
   },
   {
     name: 'reading read-only memory',
-    script: "mmapper.protect(start + CHUNK, 1, 'Read'); if (peek(start + CHUNK) !== 0) throw 1",
+    script:
+      "mmapper.protect(start + CHUNK, PAGES_PER_OS_PAGE, 'Read'); if (peek(start + CHUNK) !== 0) throw 1",
     dies: false,
   },
   {

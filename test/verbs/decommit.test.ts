@@ -2,7 +2,15 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { libcSyscalls, MemoryImage, MmapProtection } from '../../lib/index.js'
-import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  ERRNO,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { at, huge, osOf, statesOf, watchCalls } from '../support/watched_calls.js'
 
 const libc = libcSyscalls()
@@ -44,7 +52,7 @@ test('a decommit that the OS forbids changes nothing: content, protections, stat
   for (const chunks of [1, 2]) {
     const { mmapper, rig, calls } = watchCalls()
     mmapper.ensureMapped(at(0), chunks * PAGES)
-    mmapper.protect(at(chunks - 1) + 4096, 1, MmapProtection.Read)
+    mmapper.protect(at(chunks - 1) + BYTES_IN_OS_PAGE, PAGES_PER_OS_PAGE, MmapProtection.Read)
     rig.refuse = call => (call.startsWith('replace') ? ERRNO.EPERM : undefined)
     const made = calls(() => {
       const error = thrownBy(() => mmapper.decommit(at(0), chunks * PAGES))

@@ -3,10 +3,20 @@ import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, MapStateError, MmapError } from '../../lib/index.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { discard } from '../../lib/verbs/discard.js'
-import { CHUNK, ERRNO, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  ERRNO,
+  faultySyscalls,
+  LOG_GRANULARITY,
+  PAGES,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 
+const PAGE = BYTES_IN_OS_PAGE
 const { syscalls, fault, reset } = faultySyscalls()
-const mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls })
+const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, syscalls })
 const context = contextOf(mmapper)
 mmapper.ensureMapped(WINDOW, 2 * PAGES)
 mmapper.quarantineAddressRange(WINDOW + 2 * CHUNK, PAGES)
@@ -16,11 +26,11 @@ const bytes = new Uint8Array(mmapper.view(WINDOW, 2 * CHUNK))
 test('discarding makes one system call, and takes just these pages', () => {
   bytes.fill(7)
   const before = mmapper.stats().syscalls
-  discard(context, WINDOW + CHUNK - 4096, 8192)
+  discard(context, WINDOW + CHUNK - PAGE, 2 * PAGE)
   const after = mmapper.stats().syscalls
   assert.equal(after, { ...before, madvise: before.madvise + 1 })
-  assert.is(bytes.indexOf(0), CHUNK - 4096)
-  assert.is(bytes.lastIndexOf(0), CHUNK + 4095)
+  assert.is(bytes.indexOf(0), CHUNK - PAGE)
+  assert.is(bytes.lastIndexOf(0), CHUNK + PAGE - 1)
 })
 
 test('what is not committed, or foreign, is refused with nothing discarded', () => {
@@ -36,7 +46,7 @@ test('what is not committed, or foreign, is refused with nothing discarded', () 
 test('what the OS refuses is an error of discarding', () => {
   bytes.fill(7)
   Object.assign(fault, { at: 1, errno: ERRNO.EINVAL, forever: true })
-  const error = thrownBy(() => discard(context, WINDOW, 4096))
+  const error = thrownBy(() => discard(context, WINDOW, PAGE))
   reset()
   assert.instance(error, MmapError)
   assert.is(error.syscall, 'madvise')

@@ -5,6 +5,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { resultOf } from '../support/children.js'
+import { CHUNK, LOG_GRANULARITY, PAGES } from '../support/os_tools.js'
 
 const VERBS = ['ensureMapped', 'decommit', 'unmap', 'quarantineAddressRange', 'protect', 'stats', 'audit']
 const FRAMES = 90
@@ -20,18 +21,18 @@ function sweep(rounds: number, stackSize: number | undefined): Swept {
   const script = `
     import { Worker } from 'node:worker_threads'
     const url = ${JSON.stringify(new URL('../../lib/index.js', import.meta.url).href)}
-    const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
-    const start = mmapper.quarantineAddressRangeAnywhere(8 * 16)
-    const at = start + 2 ** 16
-    mmapper.ensureMapped(start, 16)
+    const mmapper = new ChunkStateMmapper({ logGranularity: ${LOG_GRANULARITY} })
+    const start = mmapper.quarantineAddressRangeAnywhere(8 * ${PAGES})
+    const at = start + ${CHUNK}
+    mmapper.ensureMapped(start, ${PAGES})
     const turns = new Int32Array(new SharedArrayBuffer(8))
     const worker = new Worker(\`
       import('node:worker_threads').then(async ({ workerData }) => {
         const { ChunkStateMmapper } = await import(workerData.url)
         const mmapper = ChunkStateMmapper.attach(workerData.handle)
         for (; Atomics.load(workerData.turns, 1) === 0; Atomics.add(workerData.turns, 0, 1)) {
-          mmapper.decommit(workerData.at, 16)
-          mmapper.ensureMapped(workerData.at, 16)
+          mmapper.decommit(workerData.at, ${PAGES})
+          mmapper.ensureMapped(workerData.at, ${PAGES})
           Atomics.wait(workerData.turns, 1, 0, 1)
         }
         mmapper[Symbol.dispose]()
@@ -49,27 +50,27 @@ function sweep(rounds: number, stackSize: number | undefined): Swept {
       if (thrown !== undefined) throw thrown
     }
     for (let i = 0; i < ${rounds * 4000}; i++) {
-      mmapper.ensureMapped(at, 16)
-      mmapper.decommit(at, 16)
-      if (i % 16 === 0) { mmapper.unmap(at, 16); mmapper.quarantineAddressRange(at, 16) }
+      mmapper.ensureMapped(at, ${PAGES})
+      mmapper.decommit(at, ${PAGES})
+      if (i % 16 === 0) { mmapper.unmap(at, ${PAGES}); mmapper.quarantineAddressRange(at, ${PAGES}) }
     }
     let overflows = 0, done = 0
     const wrong = []
     for (let round = 0; round < ${rounds}; round++) {
       for (const verb of ${JSON.stringify(VERBS)}) {
-        const call = () => verb === 'protect' ? mmapper.protect(at, 16, 'Read') : mmapper[verb](at, 16)
+        const call = () => verb === 'protect' ? mmapper.protect(at, ${PAGES}, 'Read') : mmapper[verb](at, ${PAGES})
         // What has never run is compiled first, which takes more of the stack than any call.
-        mmapper.ensureMapped(at, 16)
+        mmapper.ensureMapped(at, ${PAGES})
         call()
         for (let frames = 0; frames < ${FRAMES} && wrong.length === 0; frames++) {
           const where = verb + ', ' + frames + ' frames before the end'
           try {
             const state = mmapper.stateAt(at)
-            if (verb === 'quarantineAddressRange') { if (state !== 'Unmapped') mmapper.unmap(at, 16) }
+            if (verb === 'quarantineAddressRange') { if (state !== 'Unmapped') mmapper.unmap(at, ${PAGES}) }
             else {
-              if (state === 'Unmapped') mmapper.quarantineAddressRange(at, 16)
-              if (verb !== 'ensureMapped') mmapper.ensureMapped(at, 16)
-              else if (mmapper.isMappedAddress(at)) mmapper.decommit(at, 16)
+              if (state === 'Unmapped') mmapper.quarantineAddressRange(at, ${PAGES})
+              if (verb !== 'ensureMapped') mmapper.ensureMapped(at, ${PAGES})
+              else if (mmapper.isMappedAddress(at)) mmapper.decommit(at, ${PAGES})
             }
           } catch (error) { wrong.push(where + ', the call after: ' + error); break }
           try {

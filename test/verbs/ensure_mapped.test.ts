@@ -4,7 +4,7 @@ import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, libcSyscalls, MmapAnnotation, MmapProtection } from '../../lib/index.js'
 import * as Journal from '../../lib/shared_state/journal.js'
 import { contextOf } from '../../lib/transition/context.js'
-import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { CHUNK, ERRNO, LOG_GRANULARITY, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { at, huge, statesOf, watchCalls } from '../support/watched_calls.js'
 
 const libc = libcSyscalls()
@@ -85,7 +85,7 @@ test('names are given to new memory, and again where a reservation gets another 
       return 0
     },
   }
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
   const annotation = MmapAnnotation.misc('a')
   mmapper.quarantineAddressRange(at(0), 2 * PAGES, { annotation })
   mmapper.quarantineAddressRange(at(6), PAGES, huge)

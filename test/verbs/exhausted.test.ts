@@ -2,11 +2,18 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper } from '../../lib/index.js'
-import { type FaultySyscalls, faultySyscalls, thrownBy } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  type FaultySyscalls,
+  faultySyscalls,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+} from '../support/os_tools.js'
 import { checkAccounting } from '../support/recount.js'
 
 const BIG = 2 ** 30
 const PAGES = BIG / 4096
+const PAGE = BYTES_IN_OS_PAGE
 const TABLES = 64
 const CHUNKS = TABLES + 4
 
@@ -24,14 +31,15 @@ function fill(taken: number): Full {
   const start = mmapper.quarantineAddressRangeAnywhere(CHUNKS * PAGES)
   mmapper.ensureMapped(start, (CHUNKS - 1) * PAGES, { protection: 'Read' })
   const at = (chunk: number): number => start + chunk * BIG
-  for (let chunk = 0; chunk < taken; chunk++) mmapper.protect(at(chunk), 1, 'NoAccess')
+  for (let chunk = 0; chunk < taken; chunk++) mmapper.protect(at(chunk), PAGES_PER_OS_PAGE, 'NoAccess')
   return { mmapper, faulty, start, at }
 }
 
 const CALLS: Readonly<Record<string, (full: Full) => void>> = {
-  'protect of a part': ({ mmapper, at }) => mmapper.protect(at(TABLES - 2) + 4096, 1, 'NoAccess'),
+  'protect of a part': ({ mmapper, at }) =>
+    mmapper.protect(at(TABLES - 2) + PAGE, PAGES_PER_OS_PAGE, 'NoAccess'),
   'protect across mixed chunks': ({ mmapper, at }) =>
-    mmapper.protect(at(1) + 8192, 3 * PAGES - 4, 'ReadExec'),
+    mmapper.protect(at(1) + 2 * PAGE, 3 * PAGES - 4 * PAGES_PER_OS_PAGE, 'ReadExec'),
   'protect of a whole chunk': ({ mmapper, at }) => mmapper.protect(at(TABLES), PAGES, 'NoAccess'),
   'ensureMapped of one chunk': ({ mmapper, at }) => mmapper.ensureMapped(at(CHUNKS - 1), 1),
   decommit: ({ mmapper, at }) => mmapper.decommit(at(0), CHUNKS * PAGES),
@@ -44,7 +52,7 @@ function throwHalfWay({ faulty }: Full): void {
   Object.assign(faulty.fault, { at: 1 })
   faulty.fault.instead = (name, args) => {
     const [start, bytes, prot] = args as [number, number, number]
-    const half = Math.max(4096, Math.floor(bytes / 2 / 4096) * 4096)
+    const half = Math.max(PAGE, Math.floor(bytes / 2 / PAGE) * PAGE)
     if (name === 'mprotect') faulty.syscalls.mprotect(start, half, prot)
     throw new Error('injected')
   }

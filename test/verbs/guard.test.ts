@@ -16,11 +16,11 @@ import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { resultOf, runChild } from '../support/children.js'
 import { type Memory, wasm } from '../support/guests.js'
-import { ERRNO, thrownBy } from '../support/os_tools.js'
+import { CHUNK, ERRNO, LOG_GRANULARITY, PAGES, PAGES_PER_OS_PAGE, thrownBy } from '../support/os_tools.js'
 import { osMappings, testIf } from '../support/support.js'
 import { NO_TRACKING, PAGE, takenBy, touch } from '../support/tracking.js'
 
-const CHUNK = 2 ** 16
+const BYTES_IN_WASM_PAGE = 2 ** 16
 const GUARDS = PLATFORM?.MADV_GUARD_INSTALL
 const isLinux = process.platform === 'linux'
 /** What old kernels say. */
@@ -34,7 +34,7 @@ const old: Syscalls = {
 }
 
 const hasGuards = ((): boolean => {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   const memory = mmapper.reserve(CHUNK)
   memory.commit(0, CHUNK)
   if (isLinux) memory.guard(0, PAGE)
@@ -80,7 +80,7 @@ const KINDS: Readonly<Record<string, (mmapper: ChunkStateMmapper) => ManagedMemo
   'a shared heap': mmapper => mmapper.reserveSharedHeap(4 * CHUNK),
   'an unguarded heap': mmapper => mmapper.reserveSharedHeap(4 * CHUNK, { guard: false }),
   'an adopted memory': mmapper => {
-    const guest = new wasm.Memory({ initial: 4 })
+    const guest = new wasm.Memory({ initial: (4 * CHUNK) / BYTES_IN_WASM_PAGE })
     const memory = mmapper.adoptMemory(guest)
     guests.set(memory, guest)
     return memory
@@ -109,7 +109,7 @@ for (const [way, syscalls] of Object.entries({ 'by the kernel': libcSyscalls(), 
     if (isGuest && !isKernel) continue
     const check = (name: string, run: (memory: ManagedMemory, mmapper: ChunkStateMmapper) => void): void =>
       testIf(test, isLinux && (!isKernel || hasGuards), 'no guards here', `${kind}, ${way}: ${name}`, () => {
-        const mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls })
+        const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, syscalls })
         const memory = make(mmapper)
         memory.commit(0, memory.bytes)
         write(mmapper, memory, 1, 2, 3, 4, 20)
@@ -192,7 +192,7 @@ for (const [way, syscalls] of Object.entries({ 'by the kernel': libcSyscalls(), 
       })
 
       testIf(test, hasGuards && NO_TRACKING === '', NO_TRACKING, `${kind}: trackers tell no guard`, () => {
-        const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+        const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
         const memory = make(mmapper)
         memory.commit(0, memory.bytes)
         write(mmapper, memory, 2, 9)
@@ -212,7 +212,7 @@ for (const [way, syscalls] of Object.entries({ 'by the kernel': libcSyscalls(), 
 
 testIf(test, hasGuards, 'no guards here', 'a hundred thousand guards take no mappings', () => {
   const mmapper = new ChunkStateMmapper()
-  const heap = mmapper.reserveSharedHeap(2 ** 30)
+  const heap = mmapper.reserveSharedHeap(2 ** 18 * PAGE)
   heap.commit(0, heap.bytes)
   const before = osMappings().length
   for (let guard = 0; guard < 100_000; guard++) heap.guard(2 * guard * PAGE, PAGE)
@@ -230,10 +230,10 @@ testIf(test, hasGuards, 'no guards here', 'touching a guard kills', () => {
     const mmapper = new ChunkStateMmapper()
     const heap = mmapper.reserveSharedHeap(CHUNK)
     heap.commit(0, CHUNK)
-    heap.guard(4096, 4096)
+    heap.guard(OS_PAGE, OS_PAGE)
     const bytes = heap.view(Uint8Array)
-    bytes[0] = bytes[8192] = 1
-    bytes[4096] = 1
+    bytes[0] = bytes[2 * OS_PAGE] = 1
+    bytes[OS_PAGE] = 1
   `)
   assert.is(signal, 'SIGSEGV')
 })
@@ -248,16 +248,16 @@ testIf(
       const calls = libcSyscalls()
       const madvise = (start, bytes, advice) => advice === 102 ? -22 : calls.madvise(start, bytes, advice)
       const mmapper = new ChunkStateMmapper({ syscalls: { ...calls, madvise } })
-      const heap = mmapper.reserveSharedHeap(2 ** 30)
+      const heap = mmapper.reserveSharedHeap(2 ** 18 * OS_PAGE)
       heap.commit(0, heap.bytes)
       let guards = 0
-      const storm = () => { for (; guards < 100_000; guards++) heap.guard(2 * guards * 4096, 4096) }
+      const storm = () => { for (; guards < 100_000; guards++) heap.guard(2 * guards * OS_PAGE, OS_PAGE) }
       const { reason, message } = thrown(storm)
       const { length } = readFileSync('/proc/self/maps', 'latin1').split('\\n')
       // The engine goes on.
       const objects = Array.from({ length: 500_000 }, (_, index) => ({ index }))
-      heap.unguard(0, 4096 * 200)
-      heap.guard(0, 4096)
+      heap.unguard(0, OS_PAGE * 200)
+      heap.guard(0, OS_PAGE)
       print([reason, message, guards, length, objects.length, mmapper.audit()])
       process.exit()
     `) as [string, string, number, number, number, unknown[]]
@@ -272,7 +272,7 @@ testIf(
 )
 
 testIf(test, isLinux, 'no guards here', 'an adopted memory has guards of the kernel only', () => {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls: old })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, syscalls: old })
   const memory = mmapper.adoptMemory(new wasm.Memory({ initial: 1 }))
   const error = thrownBy(() => memory.guard(0, PAGE))
   assert.instance(error, MmapError)
@@ -287,7 +287,7 @@ testIf(test, hasGuards, 'no guards here', 'a refusal of the kernel changes nothi
     ...others,
     madvise: (...args) => (isRefusing && args[1] > 0 ? ERRNO.ENOMEM : madvise(...args)),
   }
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls: refusing })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, syscalls: refusing })
   const memory = mmapper.reserve(CHUNK)
   memory.commit(0, CHUNK)
   touch(mmapper, memory, 1)
@@ -314,24 +314,24 @@ testIf(
       madvise: (start, bytes, advice) =>
         refuses && advice === PLATFORM!.advice.DontNeed ? ERRNO.EINVAL : old.madvise(start, bytes, advice),
     }
-    const mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls })
+    const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, syscalls })
     const memory = mmapper.reserve(CHUNK)
     memory.commit(0, CHUNK)
     memory.view(Uint8Array).fill(7)
-    mmapper.releaseViews(memory.start, CHUNK / PAGE)
+    mmapper.releaseViews(memory.start, PAGES)
     memory.protect(PAGE, PAGE, 'ReadWriteExec')
     refuses = true
     const error = thrownBy(() => memory.guard(0, 3 * PAGE))
     assert.is(error.syscall, 'madvise', error.message)
     refuses = false
     const { map } = contextOf(mmapper)
-    const first = memory.start / PAGE
+    const first = memory.start / 4096
     assert.equal(
-      [0, 1, 2, 3].map(page => protectionOf(map.protectionOfPage(first + page))),
+      [0, 1, 2, 3].map(page => protectionOf(map.protectionOfPage(first + page * PAGES_PER_OS_PAGE))),
       ['ReadWrite', 'ReadWriteExec', 'ReadWrite', 'ReadWrite'],
     )
     assert.equal(memory.view(Uint8Array)[2 * PAGE], 7)
-    mmapper.releaseViews(memory.start, CHUNK / PAGE)
+    mmapper.releaseViews(memory.start, PAGES)
     assert.equal(mmapper.audit(), [])
     mmapper[Symbol.dispose]()
   },

@@ -7,7 +7,7 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, libcSyscalls } from '../../lib/index.js'
 import { attachEnding, BROKEN_OFF, breakOff } from '../support/ending.js'
-import { CHUNK, faultySyscalls, PAGES, WINDOW as WINDOW_START } from '../support/os_tools.js'
+import { CHUNK, faultySyscalls, LOG_GRANULARITY, PAGES, WINDOW as WINDOW_START } from '../support/os_tools.js'
 import { checkAccounting, checkAgainstOs } from '../support/recount.js'
 import { osPermissions, testIf } from '../support/support.js'
 import { die } from './dying_worker.js'
@@ -25,7 +25,7 @@ const LOG_BYTES = { reserved: 42, heap: 47 } as const
 /** One end; true if the scenario has so many stores. `heir`: the same attachment, or another that holds no buffer. */
 function endOnce(scenario: ImageScenario, stores: number, heir: 'same' | 'other'): boolean {
   const mmapper = new ChunkStateMmapper({
-    logGranularity: 16,
+    logGranularity: LOG_GRANULARITY,
     logMappableBytes: LOG_BYTES[scenario.memory],
   })
   const budget = { left: Number.POSITIVE_INFINITY }
@@ -106,7 +106,7 @@ for (const [name, points] of Object.entries(DEATHS)) {
       const scenario = IMAGE_SCENARIOS[name]!
       for (const stores of points) {
         const logMappableBytes = LOG_BYTES[scenario.memory]
-        const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes })
+        const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes })
         const start = WINDOW_START
         mmapper.quarantineAddressRange(start, WINDOW * PAGES)
         const outcome = await die({ handle: mmapper.handle, scenario: name, start, stores })
@@ -126,7 +126,7 @@ for (const [name, points] of Object.entries(DEATHS)) {
 function throwOnce(scenario: ImageScenario, call: number, when: 'before' | 'after'): boolean {
   const { syscalls, fault, made, reset } = faultySyscalls()
   const logMappableBytes = LOG_BYTES[scenario.memory]
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes, syscalls })
   const start = WINDOW_START
   const loose = imageMappings('original').length
   mmapper.quarantineAddressRange(start, WINDOW * PAGES)

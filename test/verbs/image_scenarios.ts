@@ -1,6 +1,6 @@
 /**
  * Calls on memory that is loaded from images, in which a thread dies or an exception breaks off; what must hold once they
- * have been repaired. Over a window of `WINDOW` Quarantined chunks of 64 KiB that somebody else made.
+ * have been repaired. Over a window of `WINDOW` Quarantined chunks of 16 OS pages that somebody else made.
  */
 import { readFileSync } from 'node:fs'
 import * as assert from 'uvu/assert'
@@ -16,7 +16,7 @@ import {
   resetRange,
   snapshot,
 } from '../support/images.js'
-import { CHUNK, PAGES } from '../support/os_tools.js'
+import { CHUNK, OS_PAGES, PAGES, PAGES_PER_OS_PAGE } from '../support/os_tools.js'
 
 export const WINDOW = 6
 
@@ -61,15 +61,15 @@ function changed(content: Uint8Array, pages: readonly number[], value: number): 
 }
 
 /** One chunk of an image, one of zeros, one that was never loaded; pages of all are written, some inaccessible. */
-const WRITTEN = [0, PAGES, PAGES + 1, 2 * PAGES]
+const WRITTEN = [0, OS_PAGES, OS_PAGES + 1, 2 * OS_PAGES]
 /** More ranges of a part than are read one by one. */
-const MANY = [2, 4, 6, 8, 10, PAGES + 4, PAGES + 6, PAGES + 8, PAGES + 10]
+const MANY = [2, 4, 6, 8, 10].concat([4, 6, 8, 10].map(page => OS_PAGES + page))
 
 function prepareReset(mmapper: ChunkStateMmapper, start: number): void {
   loadImage(mmapper, start, 2 * CHUNK, MemoryImage.of(pattern(CHUNK, 1)))
   mmapper.ensureMapped(start + 2 * CHUNK, PAGES)
   for (const page of WRITTEN) poke(mmapper, start + page * PAGE, 255)
-  mmapper.protect(start + CHUNK, 2, MmapProtection.NoAccess)
+  mmapper.protect(start + CHUNK, 2 * PAGES_PER_OS_PAGE, MmapProtection.NoAccess)
 }
 
 /** Every page that was written holds what was written, or what was loaded. */
@@ -132,7 +132,7 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
     prepare: (mmapper, start) => {
       const image = MemoryImage.of(pattern(2 * CHUNK, 1))
       loadImage(mmapper, start, 2 * CHUNK, image)
-      for (const page of [0, PAGES]) poke(mmapper, start + page * PAGE, 255)
+      for (const page of [0, OS_PAGES]) poke(mmapper, start + page * PAGE, 255)
       return image
     },
     run: (mmapper, start, image: MemoryImage) => {
@@ -144,7 +144,7 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
       const content = contentOf(mmapper, start, 2 * CHUNK)
       const expected = pattern(2 * CHUNK, 1)
       if (isSecond) expected.copyWithin(CHUNK, 0, CHUNK)
-      else if (content[0] === 255) for (const page of [0, PAGES]) expected[page * PAGE] = 255
+      else if (content[0] === 255) for (const page of [0, OS_PAGES]) expected[page * PAGE] = 255
       assert.is(firstDifference(content, expected), -1)
     },
   },

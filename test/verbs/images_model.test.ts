@@ -26,7 +26,16 @@ import {
   resetRange,
   snapshot,
 } from '../support/images.js'
-import { CHUNK, type FaultySyscalls, faultySyscalls, PAGES, WINDOW } from '../support/os_tools.js'
+import {
+  CHUNK,
+  type FaultySyscalls,
+  faultySyscalls,
+  LOG_GRANULARITY,
+  OS_PAGES,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  WINDOW,
+} from '../support/os_tools.js'
 import { osPermissions } from '../support/support.js'
 
 const OPS = Number(process.env.MMAPPER_MODEL_OPS ?? 400)
@@ -88,7 +97,7 @@ class World {
   }
 
   begin(): void {
-    this.mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls: this.tools.syscalls })
+    this.mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, syscalls: this.tools.syscalls })
     if (this.#kind === 'heap') {
       this.heap = this.mmapper.reserveSharedHeap(BYTES)
       this.start = this.heap.start
@@ -132,7 +141,7 @@ interface Step {
 }
 
 function fresh(model: Model, firstChunk: number, limitChunk: number, prot: MmapProtection): void {
-  for (let page = firstChunk * PAGES; page < limitChunk * PAGES; page++) {
+  for (let page = firstChunk * OS_PAGES; page < limitChunk * OS_PAGES; page++) {
     model[page] ??= { content: ZEROS, prot, base: undefined }
   }
 }
@@ -145,7 +154,7 @@ const STEPS: readonly ((world: World) => Step | undefined)[] = [
     return {
       what: `map chunks ${first} to ${limit}, ${protection}, huge pages: ${hugePage}`,
       call: () =>
-        world.mmapper.ensureMapped(world.at(first * PAGES), (limit - first) * PAGES, {
+        world.mmapper.ensureMapped(world.at(first * OS_PAGES), (limit - first) * PAGES, {
           protection,
           hugePage,
         }),
@@ -156,8 +165,8 @@ const STEPS: readonly ((world: World) => Step | undefined)[] = [
     const [first, limit] = world.chunks()
     return {
       what: `decommit chunks ${first} to ${limit}`,
-      call: () => world.mmapper.decommit(world.at(first * PAGES), (limit - first) * PAGES),
-      after: model => model.fill(undefined, first * PAGES, limit * PAGES),
+      call: () => world.mmapper.decommit(world.at(first * OS_PAGES), (limit - first) * PAGES),
+      after: model => model.fill(undefined, first * OS_PAGES, limit * OS_PAGES),
     }
   },
   world => {
@@ -166,11 +175,11 @@ const STEPS: readonly ((world: World) => Step | undefined)[] = [
     return {
       what: `unmap and reserve chunks ${first} to ${limit}`,
       call: () => {
-        world.mmapper.unmap(world.at(first * PAGES), (limit - first) * PAGES)
+        world.mmapper.unmap(world.at(first * OS_PAGES), (limit - first) * PAGES)
         world.tools.reset()
-        world.mmapper.quarantineAddressRange(world.at(first * PAGES), (limit - first) * PAGES)
+        world.mmapper.quarantineAddressRange(world.at(first * OS_PAGES), (limit - first) * PAGES)
       },
-      after: model => model.fill(undefined, first * PAGES, limit * PAGES),
+      after: model => model.fill(undefined, first * OS_PAGES, limit * OS_PAGES),
     }
   },
   world => {
@@ -180,7 +189,7 @@ const STEPS: readonly ((world: World) => Step | undefined)[] = [
     if (pages.includes(undefined)) return undefined
     return {
       what: `protect pages ${first} to ${limit}, ${protection}`,
-      call: () => world.mmapper.protect(world.at(first), limit - first, protection),
+      call: () => world.mmapper.protect(world.at(first), (limit - first) * PAGES_PER_OS_PAGE, protection),
       after: () => {
         for (const page of pages) page!.prot = protection
       },
@@ -232,7 +241,7 @@ function adviseStep(world: World): Step | undefined {
     what: `advise ${advice} for pages ${first} to ${limit}`,
     call: () => {
       try {
-        world.mmapper.advise(world.at(first), limit - first, advice)
+        world.mmapper.advise(world.at(first), (limit - first) * PAGES_PER_OS_PAGE, advice)
       } catch (error) {
         if (!(error instanceof MmapError)) throw error
       }
@@ -251,7 +260,7 @@ function loadStep(world: World): Step {
     what: `load pages ${first} to ${limit} of ${image} from ${imageOffset}, ${protection}, around ${around}`,
     call: () => loadImage(world.mmapper, world.at(first), (limit - first) * PAGE, image, settings),
     after: model => {
-      fresh(model, Math.floor(first / PAGES), Math.ceil(limit / PAGES), around)
+      fresh(model, Math.floor(first / OS_PAGES), Math.ceil(limit / OS_PAGES), around)
       for (let page = first; page < limit; page++) {
         const offset = imageOffset + (page - first) * PAGE
         const content = new Uint8Array(PAGE)

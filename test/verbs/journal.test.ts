@@ -7,7 +7,17 @@ import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, type Syscalls } from '../../lib/index.js'
 import * as Journal from '../../lib/shared_state/journal.js'
 import { contextOf } from '../../lib/transition/context.js'
-import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW, wrapSyscalls } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  ERRNO,
+  LOG_GRANULARITY,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+  wrapSyscalls,
+} from '../support/os_tools.js'
 
 const FIRST = WINDOW / CHUNK
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
@@ -35,7 +45,7 @@ function watch(pattern: string): Watched {
     watched.moments.push(watched.now(name))
     return watched.moments.length === watched.refuse ? ERRNO.EPERM : real()
   })
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
   const watched: Watched = {
     mmapper,
     moments: [],
@@ -178,14 +188,14 @@ test('protect says before its call that nothing is known, and what became of it 
   const watched = watch('MM')
   const { journal } = contextOf(watched.mmapper).layout
   journal[Journal.Outcome] = 0
-  watched.mmapper.protect(WINDOW + 4096, 2, 'Read')
+  watched.mmapper.protect(WINDOW + BYTES_IN_OS_PAGE, 2 * PAGES_PER_OS_PAGE, 'Read')
   assert.is(watched.moments.length, 1)
   assert.is(watched.moments[0]!.kind, Journal.Protect)
   assert.ok(Number.isNaN(watched.moments[0]!.outcome))
   assert.is(journal[Journal.Outcome], 0)
   assert.equal(
     [journal[Journal.StartPage], journal[Journal.LimitPage]],
-    [FIRST * PAGES + 1, FIRST * PAGES + 3],
+    [FIRST * PAGES + PAGES_PER_OS_PAGE, FIRST * PAGES + 3 * PAGES_PER_OS_PAGE],
   )
   watched.mmapper[Symbol.dispose]()
 })
@@ -199,7 +209,7 @@ test('whatever becomes of a call, it leaves nothing to repair', () => {
   Object.assign(context, { repair: () => repairs++ })
   for (const refuse of [1, Number.POSITIVE_INFINITY]) {
     for (const act of [
-      () => mmapper.protect(WINDOW + 4096, 2, 'Read'),
+      () => mmapper.protect(WINDOW + BYTES_IN_OS_PAGE, 2 * PAGES_PER_OS_PAGE, 'Read'),
       () => mmapper.decommit(at(1), PAGES),
       () => mmapper.ensureMapped(at(1), PAGES),
       () => mmapper.ensureMapped(at(0), 4 * PAGES),
@@ -223,7 +233,7 @@ test('whatever becomes of a call, it leaves nothing to repair', () => {
 
 test('the journal says whether calls are the C library’s own, and not while they are injected or traced', async () => {
   const { channel } = await import('node:diagnostics_channel')
-  const plain = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+  const plain = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42 })
   const isPlain = (mmapper: ChunkStateMmapper): number => {
     mmapper.stats()
     return contextOf(mmapper).layout.journal[Journal.IsPlain]!

@@ -33,7 +33,9 @@ import {
   countingSyscalls,
   ERRNO,
   faultySyscalls,
+  LOG_GRANULARITY,
   PAGES,
+  PAGES_PER_OS_PAGE,
   thrownBy,
   WINDOW,
 } from '../support/os_tools.js'
@@ -43,7 +45,7 @@ import { osPermissions } from '../support/support.js'
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
 
 function withMapper(run: (mmapper: ChunkStateMmapper) => void, options = {}): void {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, ...options })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, ...options })
   try {
     mmapper.quarantineAddressRange(WINDOW, 16 * PAGES)
     run(mmapper)
@@ -199,14 +201,14 @@ test('pages never loaded are told from loaded ones, and from guard pages', () =>
   withMapper(mmapper => {
     using image = MemoryImage.of(pattern(CHUNK, 1))
     loadImage(mmapper, at(0), CHUNK, image, { protection: 'ReadExec' })
-    mmapper.protect(at(0) + PAGE, 2, 'NoAccess')
+    mmapper.protect(at(0) + PAGE, 2 * PAGES_PER_OS_PAGE, 'NoAccess')
     assert.equal(mmapper.audit(), [])
     mmapper.protect(at(0), PAGES, 'ReadWriteExec')
     poke(mmapper, at(0) + PAGE, 3)
   }))
 
 test('memory of a shared heap is loaded, and is the engine’s again at the end', () => {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   const heap = mmapper.reserveSharedHeap(8 * CHUNK)
   using image = MemoryImage.of(pattern(2 * CHUNK, 1))
   loadImage(mmapper, heap.start + CHUNK, 3 * CHUNK, image)
@@ -224,7 +226,7 @@ test('memory of a shared heap is loaded, and is the engine’s again at the end'
 })
 
 test('a heap without guard starts from zeros again after an image was decommitted', () => {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   const heap = mmapper.reserveSharedHeap(8 * CHUNK, { guard: false })
   using image = MemoryImage.of(pattern(2 * CHUNK, 1))
   loadImage(mmapper, heap.start + PAGE, 2 * CHUNK, image)
@@ -430,7 +432,7 @@ test('more than there can be leaves the old content, by the kernel’s own refus
     ftruncateSync(fd, bytes)
     closeSync(fd)
     const mmapper = new ChunkStateMmapper()
-    const start = mmapper.quarantineAddressRangeAnywhere(bytes / PAGE)
+    const start = mmapper.quarantineAddressRangeAnywhere(bytes / 4096)
     using image = MemoryImage.open(path)
     loadImage(mmapper, start, 2 ** 22, image)
     poke(mmapper, start, 77)

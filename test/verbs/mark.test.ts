@@ -2,7 +2,7 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { libcSyscalls } from '../../lib/index.js'
-import { CHUNK, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { beginsWith, CHUNK, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
 import { at, statesOf, watchCalls } from '../support/watched_calls.js'
 
 test.before.each(() => {
@@ -33,7 +33,7 @@ test('reservations that are marked count under maxMappedBytes, memory of others 
   const { mmapper } = watchCalls({ logMappableBytes: 42, maxMappedBytes: 2 * CHUNK })
   mmapper.quarantineAddressRange(at(0), 3 * PAGES)
   const error = thrownBy(() => mmapper.markAsMapped(at(0), 5 * CHUNK))
-  assert.match(error.message, /^Cannot mark as mapped 0x30000000000–0x30000050000 /)
+  assert.match(error.message, beginsWith('mark as mapped', at(0), at(5)))
   assert.is(error.code, 'ENOMEM')
   assert.is(error.reason, 'mapper-limit')
   assert.is(error.syscall, 'mprotect')

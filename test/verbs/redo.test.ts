@@ -10,10 +10,13 @@ import * as Journal from '../../lib/shared_state/journal.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { breakOff } from '../support/broken_off.js'
 import {
+  BYTES_IN_OS_PAGE,
   CHUNK,
   countingSyscalls,
   ERRNO,
   faultySyscalls,
+  LOG_GRANULARITY,
+  OS_PAGES,
   PAGES,
   WINDOW,
   wrapSyscalls,
@@ -24,7 +27,7 @@ import { type Look, STATES, type State } from './redo_states.js'
 
 const libc = libcSyscalls()
 const FIRST = WINDOW / CHUNK
-const SMALL = { logGranularity: 16, logMappableBytes: 42 }
+const SMALL = { logGranularity: LOG_GRANULARITY, logMappableBytes: 42 }
 const MOST_CHUNKS = 16
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
 const PROTS: Readonly<Record<string, number>> = { n: 0, r: 1, w: 3 }
@@ -265,7 +268,8 @@ test('protections that the heir cannot restore are not known, and can be set', (
 })
 
 test('a reservation that the heir cannot release stays Quarantined in whole chunks, its ends are strays', () => {
-  const ends = { HeldBase: at(0) + 4096, HeldFrom: 4096, HeldTo: 4 * CHUNK - 8192, KeepFrom: 4096 }
+  const page = BYTES_IN_OS_PAGE
+  const ends = { HeldBase: at(0) + page, HeldFrom: page, HeldTo: 4 * CHUNK - 2 * page, KeepFrom: page }
   const intent = {
     ...ends,
     KeepTo: ends.HeldTo,
@@ -281,13 +285,13 @@ test('a reservation that the heir cannot release stays Quarantined in whole chun
     mmapper.unmap(mmapper.quarantineAddressRangeAnywhere(PAGES), PAGES)
     const pieces = osPermissions(at(0), 4 * CHUNK).map(({ permissions, bytes }) => [
       permissions,
-      bytes / 4096,
+      bytes / page,
     ])
     assert.equal(pieces, [
       ['---p', 2],
-      ['', PAGES - 2],
-      ['---p', 2 * PAGES],
-      ['', PAGES - 1],
+      ['', OS_PAGES - 2],
+      ['---p', 2 * OS_PAGES],
+      ['', OS_PAGES - 1],
       ['---p', 1],
     ])
   })

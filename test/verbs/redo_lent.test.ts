@@ -20,7 +20,7 @@ import { viewMemory } from '../../lib/os/libc.js'
 import * as Journal from '../../lib/shared_state/journal.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { breakOff, DEAD_SLOT, type JournalField } from '../support/broken_off.js'
-import { CHUNK, countingSyscalls, PAGES, WINDOW } from '../support/os_tools.js'
+import { CHUNK, countingSyscalls, LOG_GRANULARITY, PAGES, WINDOW } from '../support/os_tools.js'
 import { checkAccounting } from '../support/recount.js'
 import { osPermissions } from '../support/support.js'
 
@@ -101,7 +101,11 @@ for (const { name, entries, intent } of CASES) {
     const calls = IsPlain === 1 ? 'the C library’s' : 'injected'
     test(`${name} (${calls}): what is mapped where the buffer was is left alone`, () => {
       const { syscalls, names } = countingSyscalls()
-      const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+      const mmapper = new ChunkStateMmapper({
+        logGranularity: LOG_GRANULARITY,
+        logMappableBytes: 42,
+        syscalls,
+      })
       const { heaps, map } = contextOf(mmapper)
       const taken = { start: WINDOW, bytes: CHUNKS * CHUNK }
       map.prepareStates(heapRange)

@@ -7,13 +7,22 @@ import * as Journal from '../../lib/shared_state/journal.js'
 import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { breakOff, DEAD_SLOT } from '../support/broken_off.js'
-import { CHUNK, ERRNO, PAGES, thrownBy, WINDOW, wrapSyscalls } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  ERRNO,
+  LOG_GRANULARITY,
+  PAGES,
+  thrownBy,
+  WINDOW,
+  wrapSyscalls,
+} from '../support/os_tools.js'
 import { at } from '../support/watched_calls.js'
 
 const libc = libcSyscalls()
 const ANONYMOUS = PLATFORM!.MAP_PRIVATE | PLATFORM!.MAP_ANONYMOUS
 const NO_REPLACE = ANONYMOUS | PLATFORM!.MAP_FIXED_NOREPLACE
-const PAGE = 4096
+const PAGE = BYTES_IN_OS_PAGE
 const WIDE = 4 * CHUNK
 
 /** `place` is where the OS puts what may lie anywhere; `refuse` its answers to munmap, by turns. */
@@ -35,7 +44,12 @@ function make(options: MmapperOptions = {}) {
     if (flags !== ANONYMOUS) return os.exactly(start!) ?? real()
     return os.place < 0 ? os.place : libc.mmap(os.place, bytes!, 0, NO_REPLACE, -1, 0)
   })
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, ...options, syscalls })
+  const mmapper = new ChunkStateMmapper({
+    logGranularity: LOG_GRANULARITY,
+    logMappableBytes: 42,
+    ...options,
+    syscalls,
+  })
   const calls = (act: () => void): unknown[][] => {
     os.calls.length = 0
     act()

@@ -6,7 +6,16 @@ import { test } from 'uvu'
 import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, libcSyscalls } from '../../lib/index.js'
 import { contextOf } from '../../lib/transition/context.js'
-import { CHUNK, countingSyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  countingSyscalls,
+  LOG_GRANULARITY,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { at, huge } from '../support/watched_calls.js'
 
 const libc = libcSyscalls()
@@ -70,14 +79,24 @@ const CASES: readonly (readonly [string, Act, Room, readonly (readonly [number, 
   ],
   ['reserve at', mapper => mapper.reserve(CHUNK, { at: at(3) }), 'prepareStates', [[3, 4]]],
   ['reserve at', mapper => mapper.reserve(CHUNK, { at: at(3), ...huge }), 'prepareAttributes', [[3, 4]]],
-  ['protect', mapper => mapper.protect(at(1) + 4096, 2, 'Read'), 'prepareProtection', [[1, 2]]],
-  ['advise', mapper => mapper.advise(at(1) + 4096, 2, 'DontDump'), 'prepareAdvice', [[1, 2]]],
+  [
+    'protect',
+    mapper => mapper.protect(at(1) + BYTES_IN_OS_PAGE, 2 * PAGES_PER_OS_PAGE, 'Read'),
+    'prepareProtection',
+    [[1, 2]],
+  ],
+  [
+    'advise',
+    mapper => mapper.advise(at(1) + BYTES_IN_OS_PAGE, 2 * PAGES_PER_OS_PAGE, 'DontDump'),
+    'prepareAdvice',
+    [[1, 2]],
+  ],
 ]
 
 for (const [name, act, room, ranges] of CASES) {
   test(`${name} asks for room (${room}) for what changes, and without it nothing happens`, () => {
     libc.munmap(WINDOW, 16 * CHUNK)
-    const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+    const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
     mmapper.quarantineAddressRange(at(0), PAGES)
     mmapper.ensureMapped(at(1), 2 * PAGES)
     const { map } = contextOf(mmapper)

@@ -30,6 +30,7 @@ import {
 } from '../support/os_tools.js'
 
 const FIRST = WINDOW / CHUNK
+const SLAB = 8192 * CHUNK
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
 const annotation = MmapAnnotation.misc('single')
 const named = { annotation }
@@ -193,7 +194,7 @@ for (const { name, options, prepare } of NOT_DECOMMITTABLE) {
 
 test('a chunk of a uniform slab has no cell: the long way gives it one', () => {
   const { mmapper } = make()
-  const start = mmapper.quarantineAddressRangePreferred(WINDOW + 2 ** 33, 2 ** 29 / 4096, { align: 2 ** 29 })
+  const start = mmapper.quarantineAddressRangePreferred(WINDOW + 16 * SLAB, SLAB / 4096, { align: SLAB })
   assert.not.ok(mapChunk(contextOf(mmapper), start / CHUNK, {}))
   mmapper.ensureMapped(start, PAGES)
   assert.ok(mapChunk(contextOf(mmapper), start / CHUNK + 1, {}))
@@ -229,7 +230,7 @@ function makeNested() {
     if (name !== 'sysconf') within?.()
     return real()
   })
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
   mmapper.quarantineAddressRange(WINDOW, 4 * PAGES)
   mmapper.ensureMapped(WINDOW, 2 * PAGES)
   return {

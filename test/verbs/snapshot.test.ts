@@ -15,14 +15,23 @@ import {
   poke,
   snapshot,
 } from '../support/images.js'
-import { CHUNK, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  CHUNK,
+  faultySyscalls,
+  LOG_GRANULARITY,
+  OS_PAGES,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { checkAgainstOs } from '../support/recount.js'
 import { osPermissions } from '../support/support.js'
 
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
 
 function withMapper(run: (mmapper: ChunkStateMmapper) => void, options = {}): void {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, ...options })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, ...options })
   try {
     mmapper.quarantineAddressRange(WINDOW, 16 * PAGES)
     run(mmapper)
@@ -41,7 +50,7 @@ test('a snapshot holds what memory holds, and only touched pages are stored', ()
   withMapper(mmapper => {
     mmapper.ensureMapped(at(1), 2 * PAGES)
     const expected = new Uint8Array(4 * CHUNK)
-    for (const page of [PAGES, PAGES + 1, 2 * PAGES + 7]) {
+    for (const page of [OS_PAGES, OS_PAGES + 1, 2 * OS_PAGES + 7]) {
       poke(mmapper, at(0) + page * PAGE + 9, page)
       expected[page * PAGE + 9] = page
     }
@@ -71,7 +80,7 @@ test('what was loaded and not changed is taken from its file, and not brought in
     const expected = new Uint8Array(4 * CHUNK)
     expected.set(pattern(2 * CHUNK, 1).subarray(2 * PAGE))
     expected.set(pattern(CHUNK, 1), 3 * CHUNK - PAGE)
-    for (const page of [0, 5, 2 * PAGES - 1, 3 * PAGES]) {
+    for (const page of [0, 5, 2 * OS_PAGES - 1, 3 * OS_PAGES]) {
       poke(mmapper, at(0) + page * PAGE + 1, 251)
       expected[page * PAGE + 1] = 251
     }
@@ -122,7 +131,7 @@ test('pages without access have content too, and stay without access', () =>
     mmapper.ensureMapped(at(0), PAGES)
     poke(mmapper, at(0) + 2 * PAGE, 7)
     poke(mmapper, at(0) + 3 * PAGE, 8)
-    mmapper.protect(at(0) + 2 * PAGE, 1, 'NoAccess')
+    mmapper.protect(at(0) + 2 * PAGE, PAGES_PER_OS_PAGE, 'NoAccess')
     using image = snapshot(mmapper, at(0), CHUNK)
     assert.equal([...image.read(2 * PAGE, 1), ...image.read(3 * PAGE, 1)], [7, 8])
     assert.equal(
@@ -159,7 +168,7 @@ test('a refused call changes nothing, whichever it is', () => {
       loadImage(mmapper, at(1), CHUNK, base)
       poke(mmapper, at(0) + 2 * PAGE, 7)
       poke(mmapper, at(1) + 2 * PAGE, 8)
-      mmapper.protect(at(1) + 2 * PAGE, 1, 'NoAccess')
+      mmapper.protect(at(1) + 2 * PAGE, PAGES_PER_OS_PAGE, 'NoAccess')
       const permissions = osPermissions(at(0), 2 * CHUNK)
       let calls = 0
       for (let call = 1; ; call++) {
@@ -177,7 +186,7 @@ test('a refused call changes nothing, whichever it is', () => {
         assert.match(error?.message ?? '', /^Cannot take a snapshot of 0x/, `call ${call}`)
         if ((error as { partial?: unknown }).partial === undefined) {
           assert.equal(osPermissions(at(0), 2 * CHUNK), permissions, `call ${call}`)
-        } else mmapper.protect(at(1) + 2 * PAGE, 1, 'NoAccess')
+        } else mmapper.protect(at(1) + 2 * PAGE, PAGES_PER_OS_PAGE, 'NoAccess')
         assert.equal(mmapper.audit(), [], `call ${call}`)
       }
       assert.ok(calls >= 7, `${calls}`)

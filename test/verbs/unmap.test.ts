@@ -9,7 +9,15 @@ import * as Journal from '../../lib/shared_state/journal.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { breakOff } from '../support/broken_off.js'
 import { withFs } from '../support/fake_fs.js'
-import { CHUNK, ERRNO, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  CHUNK,
+  ERRNO,
+  faultySyscalls,
+  LOG_GRANULARITY,
+  PAGES,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { at, osOf, statesOf, watchCalls } from '../support/watched_calls.js'
 
 const libc = libcSyscalls()
@@ -181,7 +189,7 @@ for (const [when, run] of [
 ] as const) {
   test(`pages of a heap that a call may have given back, which threw ${when} it did, are given back`, () => {
     const { syscalls, fault, reset } = faultySyscalls()
-    const mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls })
+    const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, syscalls })
     const heap = mmapper.reserveSharedHeap(2 * CHUNK)
     using image = MemoryImage.of(new Uint8Array(2 * CHUNK).fill(7))
     heap.load(image)
@@ -245,7 +253,7 @@ test('a dead thread’s unmap that the OS refuses to go on with leaves memory th
 
 test('the end of the stack before the first call rolls back, wherever in the range the first own chunk lies', () => {
   for (const prefix of ['Unmapped', 'foreign']) {
-    const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+    const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
     const { os } = contextOf(mmapper)
     if (prefix === 'foreign') mmapper.markAsMapped(at(0), CHUNK)
     mmapper.ensureMapped(at(1), PAGES)

@@ -15,15 +15,26 @@ import {
   ViewInUseError,
 } from '../../lib/index.js'
 import { canDetach, isStandIn, testDetaching } from '../support/detaching.js'
-import { CHUNK, countingSyscalls, faultySyscalls, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  countingSyscalls,
+  faultySyscalls,
+  LOG_GRANULARITY,
+  PAGES,
+  PAGES_PER_OS_PAGE,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { nodeOf } from '../support/runtimes.js'
 import { osPermissions, testIf } from '../support/support.js'
 
 const lib = join(import.meta.dirname, '../../lib/index.js')
+const PAGE = BYTES_IN_OS_PAGE
 const at = (chunk: number): number => WINDOW + chunk * CHUNK
 
 function withMapper(run: (mmapper: ChunkStateMmapper) => void): void {
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42 })
   try {
     run(mmapper)
   } finally {
@@ -85,11 +96,11 @@ test('a view may cross chunks with different protections, but no page that canno
     const view = mmapper.view(at(0) + 100, 2 * CHUNK)
     assert.is(new Uint8Array(view)[CHUNK], 0)
     mmapper.releaseView(view)
-    mmapper.protect(at(1) + 4096, 1, MmapProtection.NoAccess)
+    mmapper.protect(at(1) + PAGE, PAGES_PER_OS_PAGE, MmapProtection.NoAccess)
     assert.is(thrownBy(() => mmapper.view(at(1), CHUNK)).code, 'ERR_MAP_STATE')
-    assert.is(thrownBy(() => mmapper.view(at(1) + 8191, 2)).code, 'ERR_MAP_STATE')
-    mmapper.releaseView(mmapper.view(at(1) + 8192, 2))
-    mmapper.releaseView(mmapper.view(at(1) + 4095, 1))
+    assert.is(thrownBy(() => mmapper.view(at(1) + 2 * PAGE - 1, 2)).code, 'ERR_MAP_STATE')
+    mmapper.releaseView(mmapper.view(at(1) + 2 * PAGE, 2))
+    mmapper.releaseView(mmapper.view(at(1) + PAGE - 1, 1))
   })
 })
 
@@ -204,7 +215,7 @@ for (const [name, take] of Object.entries(TAKING)) {
 test('a call that fails leaves its views as they are', () => {
   const faulty = faultySyscalls()
   const mmapper = new ChunkStateMmapper({
-    logGranularity: 16,
+    logGranularity: LOG_GRANULARITY,
     logMappableBytes: 42,
     syscalls: faulty.syscalls,
   })
@@ -227,7 +238,7 @@ testDetaching(test, import.meta.url, 'an exception half-way leaves no view of wh
   for (const take of Object.values(TAKING)) {
     const faulty = faultySyscalls()
     const mmapper = new ChunkStateMmapper({
-      logGranularity: 16,
+      logGranularity: LOG_GRANULARITY,
       logMappableBytes: 42,
       syscalls: faulty.syscalls,
     })
@@ -272,7 +283,7 @@ for (const [what, change] of Object.entries(MEANWHILE)) {
         return result
       },
     }
-    const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+    const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
     mmapper.ensureMapped(WINDOW, 2 * PAGES)
     const view = mmapper.view(WINDOW, CHUNK)
     const other = mmapper.view(at(1), CHUNK)
@@ -316,7 +327,7 @@ testDetaching(test, import.meta.url, 'a view that is somewhere else is in the wa
 
 test('forgetting foreign memory ends the views of it', () => {
   withMapper(mmapper => {
-    const other = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+    const other = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42 })
     other.ensureMapped(WINDOW, PAGES)
     mmapper.markAsMapped(WINDOW, CHUNK)
     const view = mmapper.view(WINDOW, CHUNK)
@@ -337,7 +348,7 @@ test('forgetting foreign memory ends the views of it', () => {
 
 test('only views of this mapper are released', () => {
   withMapper(mmapper => {
-    const other = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
+    const other = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42 })
     other.ensureMapped(WINDOW, PAGES)
     const view = other.view(WINDOW, 8)
     assert.is(thrownBy(() => mmapper.releaseView(view)).code, 'ERR_INVALID_ARG_VALUE')
@@ -351,22 +362,22 @@ test('releaseViews releases what overlaps its pages, in this attachment, and no 
   withMapper(mmapper => {
     mmapper.ensureMapped(WINDOW, 4 * PAGES)
     const before = mmapper.view(at(1) - 8, 8)
-    const after = mmapper.view(at(1) + 8192, 8)
+    const after = mmapper.view(at(1) + 2 * PAGE, 8)
     const over = [
       mmapper.view(at(1) - 1, 2),
-      mmapper.view(at(1), 4096),
-      mmapper.view(at(1) + 5000, 1),
-      mmapper.view(at(1) + 8191, 9000),
+      mmapper.view(at(1), PAGE),
+      mmapper.view(at(1) + PAGE + 904, 1),
+      mmapper.view(at(1) + 2 * PAGE - 1, 9000),
       mmapper.view(at(0), 4 * CHUNK),
     ]
     const attached = ChunkStateMmapper.attach(mmapper.handle)
     const elsewhere = attached.view(at(1), CHUNK)
-    mmapper.releaseViews(at(1), 2)
-    mmapper.releaseViews(at(1), 2)
+    mmapper.releaseViews(at(1), 2 * PAGES_PER_OS_PAGE)
+    mmapper.releaseViews(at(1), 2 * PAGES_PER_OS_PAGE)
     if (canDetach) for (const view of over) assert.is(view.byteLength, 0)
     for (const view of [before, after, elsewhere]) assert.ok(view.byteLength > 0)
     assert.is(mmapper.view(at(1) - 8, 8), before)
-    assert.is.not(mmapper.view(at(1), 4096), over[1])
+    assert.is.not(mmapper.view(at(1), PAGE), over[1])
     const error = thrownBy(() => mmapper.unmap(at(1), PAGES))
     assert.is((error.views as unknown[]).length, canDetach ? 1 : 3)
     attached.releaseViews(at(1), PAGES)
@@ -381,7 +392,7 @@ test('releaseViews releases what overlaps its pages, in this attachment, and no 
 
 test('views make no system call', () => {
   const { syscalls, names } = countingSyscalls()
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42, syscalls })
+  const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, logMappableBytes: 42, syscalls })
   mmapper.ensureMapped(WINDOW, PAGES)
   names()
   mmapper.releaseView(mmapper.view(WINDOW, CHUNK))
@@ -391,8 +402,8 @@ test('views make no system call', () => {
 
 const CHILD = `
   import { ChunkStateMmapper } from ${JSON.stringify(lib)}
-  const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 42 })
-  mmapper.ensureMapped(${WINDOW}, 16)
+  const mmapper = new ChunkStateMmapper({ logGranularity: ${LOG_GRANULARITY}, logMappableBytes: 42 })
+  mmapper.ensureMapped(${WINDOW}, ${PAGES})
   const tick = () => new Promise(resolve => setTimeout(resolve, 5))
 `
 
@@ -464,7 +475,7 @@ test('views that the program drops are collected, and no longer in the way', () 
         await tick()
         gc()
         try {
-          mmapper.decommit(${WINDOW}, 16)
+          mmapper.decommit(${WINDOW}, ${PAGES})
           error = undefined
           break
         } catch (caught) {
@@ -482,18 +493,18 @@ test('using a view after its memory went crashes nothing', () => {
   const printed = child(`
     const done = []
     for (const take of [
-      () => mmapper.decommit(${WINDOW}, 16),
-      () => mmapper.unmap(${WINDOW}, 16),
-      () => mmapper.protect(${WINDOW}, 16, 'NoAccess'),
+      () => mmapper.decommit(${WINDOW}, ${PAGES}),
+      () => mmapper.unmap(${WINDOW}, ${PAGES}),
+      () => mmapper.protect(${WINDOW}, ${PAGES}, 'NoAccess'),
       () => mmapper[Symbol.dispose](),
     ]) {
-      try { mmapper.unmap(${WINDOW}, 16) } catch {}
-      mmapper.ensureMapped(${WINDOW}, 16)
-      const view = mmapper.view(${WINDOW}, 65536)
+      try { mmapper.unmap(${WINDOW}, ${PAGES}) } catch {}
+      mmapper.ensureMapped(${WINDOW}, ${PAGES})
+      const view = mmapper.view(${WINDOW}, ${CHUNK})
       const bytes = new Uint8Array(view)
       const words = new DataView(view, 8, 8)
       try { take() } catch (error) { done.push(error.code) }
-      for (let i = 0; i < 65536; i += 100) bytes[i] = (bytes[i] ?? 0) + 1
+      for (let i = 0; i < ${CHUNK}; i += 100) bytes[i] = (bytes[i] ?? 0) + 1
       try { words.setInt8(0, 1) } catch {}
       try { bytes.fill(3) } catch {}
       done.push(view.byteLength)
@@ -501,7 +512,7 @@ test('using a view after its memory went crashes nothing', () => {
     }
     console.log(done.join(' '))
   `)
-  const refused = Array(4).fill('ERR_VIEW_IN_USE 65536').join(' ')
+  const refused = Array(4).fill(`ERR_VIEW_IN_USE ${CHUNK}`).join(' ')
   assert.is(printed, canDetach ? '0 0 0 0' : refused)
 })
 
@@ -531,13 +542,13 @@ const LIES = `
 
 testDetaching(test, import.meta.url, 'properties of a view are not believed, nor called', () => {
   const printed = child(`${LIES}
-    const view = mmapper.view(${WINDOW}, 65536)
+    const view = mmapper.view(${WINDOW}, ${CHUNK})
     lieIn(view)
     class Other extends ArrayBuffer { get byteLength() { return lie() } }
     Object.setPrototypeOf(view, Other.prototype)
-    const isSame = mmapper.view(${WINDOW}, 65536) === view
+    const isSame = mmapper.view(${WINDOW}, ${CHUNK}) === view
     const bare = Object.setPrototypeOf(mmapper.view(${WINDOW}, 100), null)
-    mmapper.decommit(${WINDOW}, 16)
+    mmapper.decommit(${WINDOW}, ${PAGES})
     mmapper.releaseView(bare)
     mmapper.releaseView(view)
     console.log(isSame, truth.call(view), truth.call(bare), asked)
@@ -549,7 +560,7 @@ testDetaching(test, import.meta.url, 'what is replaced in the engine after loadi
   const printed = child(`${LIES}
     const views = []
     const make = bytes => views.push(mmapper.view(${WINDOW}, bytes))
-    make(65536)
+    make(${CHUNK})
     lieIn(buffers)
     for (const name of ['structuredClone', 'queueMicrotask']) replace(globalThis, name, { value: lie })
     for (const name of ['message', 'name', 'code']) replace(DOMException.prototype, name, { get: lie })
@@ -559,7 +570,7 @@ testDetaching(test, import.meta.url, 'what is replaced in the engine after loadi
     make(100)
     const third = mmapper.view(${WINDOW}, 200)
     mmapper.releaseView(third)
-    mmapper.decommit(${WINDOW}, 16)
+    mmapper.decommit(${WINDOW}, ${PAGES})
     const before = asked
     delete Object.prototype.transfer
     delete Object.prototype.wire
@@ -576,14 +587,14 @@ const TOUCHING = `
 testDetaching(test, import.meta.url, 'an escape is remembered although the view is dropped', () => {
   const printed = child(
     `${TOUCHING}
-    const copy = mmapper.view(${WINDOW}, 65536).transfer()
+    const copy = mmapper.view(${WINDOW}, ${CHUNK}).transfer()
     new Uint8Array(copy)[9] = 9
     await collect()
     let error
-    try { mmapper.decommit(${WINDOW}, 16) } catch (caught) { error = caught }
+    try { mmapper.decommit(${WINDOW}, ${PAGES}) } catch (caught) { error = caught }
     const kept = new Uint8Array(copy)[9]
-    mmapper.releaseViews(${WINDOW}, 16)
-    mmapper.decommit(${WINDOW}, 16)
+    mmapper.releaseViews(${WINDOW}, ${PAGES})
+    mmapper.decommit(${WINDOW}, ${PAGES})
     console.log(error.code, error.views[0].escaped, kept)`,
     '--expose-gc',
   )
@@ -592,9 +603,9 @@ testDetaching(test, import.meta.url, 'an escape is remembered although the view 
 
 /** `decommit` from another attachment than the one that made the view, of which only that is left. */
 const OWNER = `${TOUCHING}
-  const make = () => ChunkStateMmapper.attach(mmapper.handle).view(${WINDOW}, 65536)
+  const make = () => ChunkStateMmapper.attach(mmapper.handle).view(${WINDOW}, ${CHUNK})
   const decommit = () => {
-    try { mmapper.decommit(${WINDOW}, 16) } catch (error) { return error.code }
+    try { mmapper.decommit(${WINDOW}, ${PAGES}) } catch (error) { return error.code }
     return 'done'
   }
 `
@@ -643,9 +654,9 @@ test('more views than there is room for are an error, after which there is room 
     }
     done.push(fill(32769))
     done.push(fill(32768))
-    mmapper.releaseViews(${WINDOW}, 16)
-    mmapper.decommit(${WINDOW}, 16)
-    mmapper.ensureMapped(${WINDOW}, 16)
+    mmapper.releaseViews(${WINDOW}, ${PAGES})
+    mmapper.decommit(${WINDOW}, ${PAGES})
+    mmapper.ensureMapped(${WINDOW}, ${PAGES})
     done.push(fill(32769))
     await collect()
     done.push(fill(32768))
@@ -657,10 +668,10 @@ test('more views than there is room for are an error, after which there is room 
 
 testDetaching(test, import.meta.url, 'thousands of views are detached chunk by chunk in little time', () => {
   const printed = child(`
-    mmapper.ensureMapped(${WINDOW}, 16 * 2500)
-    const views = Array.from({ length: 2500 }, (_, at) => mmapper.view(${WINDOW} + at * 65536, 65536))
+    mmapper.ensureMapped(${WINDOW}, 2500 * ${PAGES})
+    const views = Array.from({ length: 2500 }, (_, at) => mmapper.view(${WINDOW} + at * ${CHUNK}, ${CHUNK}))
     const before = performance.now()
-    for (let at = 0; at < 2500; at++) mmapper.decommit(${WINDOW} + at * 65536, 16)
+    for (let at = 0; at < 2500; at++) mmapper.decommit(${WINDOW} + at * ${CHUNK}, ${PAGES})
     const ms = performance.now() - before
     console.log(views.every(view => view.byteLength === 0), ms < 2000 ? 'fast' : ms)
   `)
@@ -688,18 +699,22 @@ const ASM = `
   const isReal = () => %IsAsmWasmCode(Module)
 `
 
+const WORDS = CHUNK / 4
+/** Of 0 up to `WORDS`, in 32 bits. */
+const SUM = ((WORDS * (WORDS - 1)) / 2) | 0
+
 const ASM_PROGRAM = `${ASM}
   const done = []
   const expect = (what, value) => { if (!value) done.push(what) }
-  const view = mmapper.view(${WINDOW}, 65536)
-  const part = mmapper.view(${WINDOW} + 4096, 16)
+  const view = mmapper.view(${WINDOW}, ${CHUNK})
+  const part = mmapper.view(${WINDOW} + ${PAGE}, 16)
   const program = Module(globalThis, {}, view)
-  program.fill(16384)
+  program.fill(${WORDS})
   expect('no asm.js', isReal())
   for (const take of [
-    () => mmapper.decommit(${WINDOW}, 16),
-    () => mmapper.unmap(${WINDOW}, 16),
-    () => mmapper.protect(${WINDOW}, 16, 'NoAccess'),
+    () => mmapper.decommit(${WINDOW}, ${PAGES}),
+    () => mmapper.unmap(${WINDOW}, ${PAGES}),
+    () => mmapper.protect(${WINDOW}, ${PAGES}, 'NoAccess'),
     () => mmapper[Symbol.dispose](),
   ]) {
     let error
@@ -707,14 +722,14 @@ const ASM_PROGRAM = `${ASM}
     expect(take + ' gave ' + error, error?.code === 'ERR_VIEW_IN_USE')
     expect(take + ' named others', error?.views?.length === 1 && error.views[0].start === ${WINDOW})
     expect(take + ' changed the state', mmapper.stateAt(${WINDOW}) === 'Mapped')
-    expect(take + ' changed content', program.sum(16384) === 134209536)
+    expect(take + ' changed content', program.sum(${WORDS}) === ${SUM})
     expect(take + ' detached another view', part.byteLength === 16)
     expect(take + ' disagrees with the OS', mmapper.audit().length === 0)
-    expect(take + ' made another view', mmapper.view(${WINDOW}, 65536) === view)
+    expect(take + ' made another view', mmapper.view(${WINDOW}, ${CHUNK}) === view)
   }
   mmapper.releaseView(view)
   mmapper.releaseView(view)
-  mmapper.decommit(${WINDOW}, 16)
+  mmapper.decommit(${WINDOW}, ${PAGES})
   expect('part of what is gone', part.byteLength === 0)
   expect('an audit', mmapper.audit().length === 0)
   mmapper[Symbol.dispose]()
