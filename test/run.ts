@@ -4,14 +4,16 @@
  *
  * Usage: node build/test/run.js [--bail] [PART-OF-NAME …]
  * --bail: starts nothing more once a test has failed.
+ * MMAPPER_TEST_PATIENCE=5: time limits five times as long, for machines that are emulated.
  * The last line is `N passed, N failed` or `N passed, N failed, N skipped`.
  */
 import { readdirSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { type Outcome, runFile } from './support/run_file.js'
+import { PATIENCE } from './support/support.js'
 
 const folder = import.meta.dirname
-const SECONDS_PER_FILE = 600
+const SECONDS_PER_FILE = 600 * PATIENCE
 
 /** Started first: a minute each, that another processor can use for the rest. */
 const LONGEST = new Set(['verbs/repair.test.js', 'managed/shared_heap.test.js', 'mapper/threads.test.js'])

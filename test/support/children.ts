@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 import * as assert from 'uvu/assert'
-import { BYTES_IN_OS_PAGE, PAGES_PER_OS_PAGE } from './support.js'
+import { BYTES_IN_OS_PAGE, PAGES_PER_OS_PAGE, PATIENCE } from './support.js'
 
 const lib = join(import.meta.dirname, '../../lib/index.js')
 const HEAD = `
@@ -23,7 +23,7 @@ export interface Ended {
 }
 
 /** What a child may take; one that waits for ever ends by SIGKILL. */
-const MOST_MS = 120_000
+const MOST_MS = 120_000 * PATIENCE
 
 /** Runs `script` as a module. `shell` goes before the command, e.g. `ulimit -v 1000000;`. */
 export function runChild(script: string, { shell = '', flags = [] as string[] } = {}): Ended {

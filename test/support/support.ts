@@ -36,6 +36,9 @@ function osPageBytes(): number {
   return process.platform === 'darwin' && process.arch === 'arm64' ? 16384 : 4096
 }
 
+/** How many times as long all time limits are: MMAPPER_TEST_PATIENCE=5, say, for machines that are emulated. */
+export const PATIENCE = Number(process.env.MMAPPER_TEST_PATIENCE ?? 1)
+
 export const PAGES_PER_CHUNK = 1024
 export const BYTES_IN_CHUNK = 2 ** 22
 

@@ -5,6 +5,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { ChunkStateMmapper, MemoryImage, type MmapperHandle } from '../../lib/index.js'
 import { SharedLayout } from '../../lib/shared_state/layout.js'
+import { BYTES_IN_OS_PAGE } from '../support/support.js'
 import { IMAGE_SCENARIOS } from './image_scenarios.js'
 import { SCENARIOS } from './repair_scenarios.js'
 
@@ -12,7 +13,7 @@ export interface Death {
   readonly handle: MmapperHandle
   readonly scenario: string
   readonly start: number
-  /** A shared memory of a guest: adopted, and an image of ones loaded into its first page, zeros into the rest. */
+  /** A shared memory of a guest: adopted, and an image of ones loaded into its first OS page, zeros into the rest. */
   readonly guest?: { readonly buffer: ArrayBufferLike }
   /** Stores to make before the one after which it stops. */
   readonly stores: number
@@ -60,7 +61,7 @@ function runScenario(): void {
 
 function loadInto(memory: { readonly buffer: ArrayBufferLike }): void {
   const adopted = mmapper.adoptMemory(memory)
-  const image = MemoryImage.of(new Uint8Array(4096).fill(1))
+  const image = MemoryImage.of(new Uint8Array(BYTES_IN_OS_PAGE).fill(1))
   left = stores
   adopted.load(image, { bytes: adopted.bytes })
 }
