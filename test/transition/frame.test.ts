@@ -4,6 +4,7 @@ import * as assert from 'uvu/assert'
 import { ChunkStateMmapper, libcSyscalls, MmapAnnotation, MmapProtection } from '../../lib/index.js'
 import { LEAKED_BYTES, RECOVERIES } from '../../lib/shared_state/counters.js'
 import * as Journal from '../../lib/shared_state/journal.js'
+import * as Num from '../../lib/shared_state/num.js'
 import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { begin, end, leak, outcomeOf, transition } from '../../lib/transition/frame.js'
@@ -201,6 +202,29 @@ test('whoever inherits the lock repairs, sweeps and counts it; whoever inherits 
     isIdle()
     mmapper[Symbol.dispose]()
   }
+})
+
+test('the journal says of each call whether it can only be the C library’s own', () => {
+  const { mmapper, context } = make()
+  const plain = ChunkStateMmapper.attach(mmapper.handle)
+  for (const [caller, isPlain] of [
+    [context, 0],
+    [contextOf(plain), 1],
+    [context, 0],
+  ] as const) {
+    transition(caller, () => assert.is(context.layout.journal[Journal.IsPlain], isPlain))
+  }
+  plain[Symbol.dispose]()
+  mmapper[Symbol.dispose]()
+})
+
+test('totals that a dead thread has left wrong are counted again by whoever inherits the lock', () => {
+  const { mmapper, context } = make()
+  mmapper.ensureMapped(at(0), 3 * PAGES)
+  context.layout.numbers[Num.Totals] = 8
+  breakOff(mmapper.handle.memory, {})
+  assert.is(mmapper.stats().mappedBytes, 3 * CHUNK)
+  mmapper[Symbol.dispose]()
 })
 
 test('a mapper that was disposed elsewhere refuses, and frees the lock', () => {

@@ -69,20 +69,24 @@ test('who attaches to one heap reaches that one only, and memory beside heaps is
 })
 
 test('a heap that nobody alive holds is forgotten when it is in the way', () => {
-  const { mmapper, other, first, end } = make()
-  const { heaps, map, layout } = contextOf(mmapper)
-  const chunk = first.start / CHUNK + 2 ** 16
-  const range = { start: chunk, limit: chunk + 2 }
-  breakOff(mmapper.handle.memory, {})
-  layout.words[Word.Lock] = 0
-  const taken = { start: chunk * CHUNK, bytes: 2 * CHUNK }
-  const heap = heaps.add(DEAD_SLOT, range, { protection: 2, attributes: 0, taken })
-  map.prepareStates(range)
-  settleHeaps(contextOf(other), 'map', range)
-  assert.not.ok(heaps.isUsed(heap))
-  assert.is(layout.threadIds[DEAD_SLOT], 0)
-  assert.ok(heaps.isUsed(0) && heaps.isUsed(1))
-  end()
+  for (const alive of [2, 0]) {
+    const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+    const other = ChunkStateMmapper.attach(mmapper.handle)
+    for (let heap = 0; heap < alive; heap++) mmapper.reserveSharedHeap(2 * CHUNK)
+    const { heaps, map, layout } = contextOf(mmapper)
+    const chunk = 2 ** 20
+    const range = { start: chunk, limit: chunk + 2 }
+    breakOff(mmapper.handle.memory, {})
+    layout.words[Word.Lock] = 0
+    const taken = { start: chunk * CHUNK, bytes: 2 * CHUNK }
+    assert.is(heaps.add(DEAD_SLOT, range, { protection: 2, attributes: 0, taken }), alive)
+    map.prepareStates(range)
+    settleHeaps(contextOf(other), 'map', range)
+    assert.is(heaps.limit, alive)
+    assert.is(layout.threadIds[DEAD_SLOT], 0)
+    other[Symbol.dispose]()
+    mmapper[Symbol.dispose]()
+  }
 })
 
 test.run()
