@@ -1,11 +1,13 @@
 /** Pages of an engine's buffer are for threads that hold it. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ChunkStateMmapper, SharedHeap } from '../../lib/index.js'
+import { ChunkStateMmapper, MemoryImage, SharedHeap } from '../../lib/index.js'
 import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { isReachable, settleHeaps } from '../../lib/transition/lent_ranges.js'
+import { guard, unguard } from '../../lib/verbs/guard.js'
 import { breakOff, DEAD_SLOT } from '../support/broken_off.js'
+import { changedPages, loadImage, resetRange, snapshot } from '../support/images.js'
 import { CHUNK, LOG_GRANULARITY, PAGES, thrownBy } from '../support/os_tools.js'
 
 function make() {
@@ -22,13 +24,20 @@ function make() {
 
 test('whoever does not hold the buffer is refused at each of its chunks, by name; the holder is not', () => {
   const { mmapper, other, first, second, end } = make()
+  using image = MemoryImage.of(new Uint8Array(CHUNK))
   for (const heap of [first, second]) {
     for (const start of [heap.start, heap.start + CHUNK]) {
       const acts: Readonly<Record<string, (mapper: ChunkStateMmapper) => void>> = {
         map: mapper => mapper.ensureMapped(start, PAGES),
         advise: mapper => mapper.advise(start, PAGES, 'DontNeed'),
         view: mapper => mapper.releaseView(mapper.view(start, CHUNK)),
-        protect: mapper => mapper.protect(start, PAGES, 'Read'),
+        protect: mapper => mapper.protect(start, PAGES, 'ReadWrite'),
+        reset: mapper => resetRange(mapper, start, CHUNK),
+        load: mapper => loadImage(mapper, start, CHUNK, image),
+        'look for changes of': mapper => changedPages(mapper, start, CHUNK),
+        'take a snapshot of': mapper => snapshot(mapper, start, CHUNK)[Symbol.dispose](),
+        guard: mapper => guard(contextOf(mapper), start, CHUNK),
+        unguard: mapper => unguard(contextOf(mapper), start, CHUNK, 'ReadWrite'),
         decommit: mapper => mapper.decommit(start, PAGES),
         mark: mapper => mapper.markAsMapped(start, CHUNK),
         unmap: mapper => mapper.unmap(start, PAGES),

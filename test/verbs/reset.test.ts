@@ -160,6 +160,15 @@ test('few pages stay resident, and many are dropped; neither have changed then',
     image.dispose()
   }))
 
+test('unless it is said otherwise, a few pages stay resident', () =>
+  withMapper(mmapper => {
+    const { image } = setUp(mmapper)
+    for (const page of [2, 3, 5]) poke(mmapper, at(1) + page * PAGE, 253)
+    resetRange(mmapper, at(1), CHUNK)
+    assert.equal(privatePages(mmapper, at(1), CHUNK), [2, 3, 5])
+    image.dispose()
+  }))
+
 test('zeros that were copied back, and pages behind the end of an image, have not changed', () =>
   withMapper(mmapper => {
     const { image } = setUp(mmapper)
