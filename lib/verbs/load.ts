@@ -103,7 +103,7 @@ export function load(context: Context, request: LoadRequest): void {
     begin(context, Journal.Load, pages.chunks.start, pages.chunks.limit, prot)
     const refusal = commitAround(context) ?? stage(context) ?? copyStaged(context, request, files)
     if (refusal === undefined) noteChanges(context, [{ start, bytes }])
-    const failure = refusal === undefined ? replace(context) : undo(context, refusal)
+    const failure = refusal === undefined ? replace(context) : { ...refusal, partial: undo(context) }
     closeUnused(context)
     end(context)
     if (failure !== undefined) throw refused(context, { action: 'load', start, bytes, ...failure })

@@ -32,7 +32,7 @@ export function replace(context: Context): Failure | undefined {
 
 function undoPlacing(context: Context, errno: number): Failure {
   const lost = isHeld(context) ? undefined : fillHole(context)
-  const { partial } = undo(context, { syscall: syscallOf(context), errno })
+  const partial = undo(context)
   // The call is refused before it takes anything away; should that not be so, the chunk map is to say it.
   const changed = adoptFromOs(context, loadOf(context).chunks)
   return { syscall: syscallOf(context), errno, partial: spanning(spanning(partial, lost), changed) }
@@ -80,8 +80,9 @@ function place(context: Context, from: number, to: number): number {
 export function placeDirectly(context: Context, from: number, to: number): number {
   const { os } = context
   const { start, fileBytes, prot, part, owner } = loadOf(context)
+  // The file's part is the first, and whole.
   return from < fileBytes
-    ? os.loadAt(start + from, to - from, prot, { ...part, offset: part.offset + from }, owner)
+    ? os.loadAt(start, to, prot, part, owner)
     : os.zeroAt(start + from, to - from, prot, owner)
 }
 

@@ -115,10 +115,10 @@ export function stage(context: Context): Refusal | undefined {
   return errno < 0 ? { syscall: 'mprotect', errno } : undefined
 }
 
-/** Releases what is held and takes back what was committed; what to throw. */
-export function undo(context: Context, refusal: Refusal): Failure {
+/** Releases what is held and takes back what was committed; what could not be. */
+export function undo(context: Context): ByteRange | undefined {
   releaseHeld(context)
-  return { ...refusal, partial: decommitAround(context) }
+  return decommitAround(context)
 }
 
 /** Releases what is held elsewhere; what the OS does not take back is a stray. */
