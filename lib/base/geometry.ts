@@ -43,10 +43,10 @@ export class Geometry {
     return this.#chunks(start, start + bytes)
   }
 
-  /** A range of pages that must be whole chunks. */
-  wholeChunks(start: number, pages: number): ChunkRange {
+  /** A range of pages that must be whole chunks; `name` is what the caller calls its start. */
+  wholeChunks(start: number, pages: number, name = 'start'): ChunkRange {
     const bytes = this.checkPages(pages)
-    this.#checkAddress(start, this.bytesInChunk)
+    this.#checkAddress(start, this.bytesInChunk, name)
     if (bytes % this.bytesInChunk !== 0) {
       throw outOfRange(
         'pages',
@@ -152,15 +152,15 @@ export class Geometry {
     this.#checkEnd(start, bytes, bytesName, bytes)
   }
 
-  #checkAddress(start: number, align: number): void {
-    if (typeof start !== 'number') throw invalidArgType('start', 'a number', start)
+  #checkAddress(start: number, align: number, name = 'start'): void {
+    if (typeof start !== 'number') throw invalidArgType(name, 'a number', start)
     if (!(start >= 0 && start < this.mappableBytes && Math.floor(start) === start)) {
-      throw outOfRange('start', `an integer address below 2 ** ${this.logMappableBytes}`, start)
+      throw outOfRange(name, `an integer address below 2 ** ${this.logMappableBytes}`, start)
     }
     const quotient = start / align
     if (Math.floor(quotient) !== quotient) {
       const below = formatAddress(Math.floor(quotient) * align)
-      throw outOfRange('start', `aligned to ${align} bytes (${formatAddress(align)}), as ${below} is`, start)
+      throw outOfRange(name, `aligned to ${align} bytes (${formatAddress(align)}), as ${below} is`, start)
     }
   }
 

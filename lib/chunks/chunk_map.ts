@@ -27,6 +27,7 @@ import {
   annotationOf,
   hasAttributes,
   LOG_PAGE_ADVICE,
+  MAPPED,
   PAGE_PROT,
   PROT_MASK,
   pageOf,
@@ -169,6 +170,18 @@ export class ChunkMap extends ChunkStore {
     this.#checkTables(tables, 'advise', 'Advise whole chunks')
   }
 
+  /** Room for `copyTo` of the same, and for other states of `source`. */
+  prepareCopy(source: ChunkRange, target: number): void {
+    const shift = target - source.start
+    this.prepareStates(source)
+    let tables = 0
+    this.visitUniform(source, PROT_MASK, ALL_BITS, ({ start, limit }, entry, attributes) => {
+      this.prepare({ start: start + shift, limit: limit + shift }, attributes)
+      if (protOf(entry) === MIXED) tables += limit - start
+    })
+    this.#checkTables(tables, 'move', 'Move fewer chunks at once')
+  }
+
   /** Whether single pages of the chunk can be recorded. */
   hasPageRoom(chunk: number): boolean {
     return this.pages.available > 0 || this.#tableOf(chunk) !== 0
@@ -210,6 +223,32 @@ export class ChunkMap extends ChunkStore {
   /** Records that nothing is known of what the chunks' pages are protected by. Needs no room but for states. */
   setProtectionUnknown(range: ChunkRange): void {
     this.#setWhole(range, ANY, entry => entry)
+  }
+
+  /**
+   * Chunks from `target` on become Mapped, with protections, advice and annotations of `source`; what they are besides
+   * stays. `prepareCopy` has been called. Can be done once more.
+   */
+  copyTo(source: ChunkRange, target: number): void {
+    const shift = target - source.start
+    this.visitUniform(source, PROT_MASK, ALL_BITS, ({ start, limit }, entry, attributes) => {
+      const to = { start: start + shift, limit: limit + shift }
+      const prot = protOf(entry)
+      const kind = this.entryAt(to.start)
+      this.set(
+        to,
+        withState(kind, prot === MIXED ? QUARANTINED : MAPPED, prot === MIXED ? ANY : prot),
+        attributes,
+      )
+      for (let chunk = start; prot === MIXED && chunk < limit; chunk++) this.#copyPages(chunk, chunk + shift)
+    })
+  }
+
+  #copyPages(from: number, to: number): void {
+    const table = this.pages.find(from)
+    if (table !== 0) this.pages.copy(table, to)
+    const entry = this.entryAt(to)
+    this.storeRun(to, to + 1, entry, withState(entry, MAPPED, table === 0 ? ANY : MIXED))
   }
 
   /** Records what was advised for pages, and stays. `prepareAdvice` has been called. */

@@ -73,6 +73,13 @@ export class PageTables {
     return table
   }
 
+  /** Gives the chunk, which has none, a table like this one; `available` has been asked. */
+  copy(table: number, chunk: number): void {
+    const from = (table - 1) * this.#pages
+    const to = (this.take(chunk, 0) - 1) * this.#pages
+    this.#bytes.copyWithin(to, from, from + this.#pages)
+  }
+
   /** Releases the chunk's table, if it has one. */
   release(chunk: number): void {
     const chain = chainOf(chunk)

@@ -117,6 +117,10 @@ export class AdoptedMemory implements ManagedMemory<never> {
     throw unsupported('protect', PROTECT_CAUSE)
   }
 
+  move(_from: number, _to: number, _bytes: number): never {
+    throw unsupported('move content within', MOVE_CAUSE)
+  }
+
   guard(offset: number, bytes: number): void {
     this.#onPages('guard', offset, bytes, (space, start) => {
       guard(space, start, bytes)
@@ -293,6 +297,8 @@ export class AdoptedMemory implements ManagedMemory<never> {
 
 const PROTECT_CAUSE =
   'engines make all of it readable and writable again whenever it grows, so that no protection would hold'
+const MOVE_CAUSE =
+  'all of it is committed, and the engine counts on its pages being there. Copy instead (memory.copy, TypedArray.copyWithin)'
 const VIEW_CAUSE =
   'its buffer belongs to the guest, and is detached when the memory grows. Use memory.buffer, and read it anew after every call of the guest'
 

@@ -81,6 +81,19 @@ export interface ManagedMemory<B extends ArrayBufferLike = ArrayBufferLike> exte
   decommit(offset: number, bytes: number): void
 
   /**
+   * The content of `bytes` bytes at `from` goes to `to`, both committed and reserved in exchange: by changing page tables, so
+   * that nothing is copied and the size hardly matters. Protections, name, advice, guards and what was loaded go along. `to` must
+   * be uncommitted, and does not overlap `from`, which is as after `decommit`. Whole chunks only. For the time of the call what
+   * is moved is charged twice, at most 256 MiB at once. mremap(2). Other threads must not write to it meanwhile.
+   * @throws {MapStateError} `from` is not all committed, or `to` not all uncommitted
+   * @throws {ViewInUseError} a live view that cannot be detached covers it
+   * @throws {MmapError} the OS refused; reason `unsupported` where it cannot (before Linux 5.7; of memory loaded from images
+   *   before 5.13): then commit, copy, decommit
+   * @throws {MmapperError} `ERR_MMAPPER_UNSUPPORTED`: an adopted memory
+   */
+  move(from: number, to: number, bytes: number): void
+
+  /**
    * The content goes back to the OS, by OS page: the range reads as zeros, and stays accessible and charged. Protections
    * hold. madvise(2), `MADV_DONTNEED`.
    * @throws {MmapError} the OS refused; reason `unsupported` where discarded pages would not read as zeros

@@ -15,12 +15,12 @@ export interface Extent {
 const { isInteger } = Number
 
 /** An offset at which there is memory. */
-export function checkOffset(extent: Extent, offset: unknown): asserts offset is number {
-  if (typeof offset !== 'number') throw invalidArgType('offset', 'a number', offset)
+export function checkOffset(extent: Extent, offset: unknown, name = 'offset'): asserts offset is number {
+  if (typeof offset !== 'number') throw invalidArgType(name, 'a number', offset)
   if (isInteger(offset) && offset >= 0 && offset < extent.bytes) return
   const expected =
     offset >= extent.bytes ? `below the end: the range ends ${beyond(extent)}` : 'an integer, at least 0'
-  throw outOfRange('offset', expected, offset)
+  throw outOfRange(name, expected, offset)
 }
 
 /** A size, from an offset that was checked; in units of `unit` bytes. */
@@ -45,18 +45,32 @@ export function checkRange(extent: Extent, offset: number, bytes: number): void 
   checkSize(extent, offset, bytes)
 }
 
-/** A range of whole units; `advice` is what else to do where it is not. */
-export function checkWhole(extent: Extent, offset: number, bytes: number, unit: number, advice = ''): void {
-  checkRange(extent, offset, bytes)
+/** A range of whole units; `advice` is what else to do where it is not, `called` what the caller calls its offset. */
+export function checkWhole(
+  extent: Extent,
+  offset: number,
+  bytes: number,
+  unit: number,
+  advice = '',
+  called = 'offset',
+): void {
+  checkOffset(extent, offset, called)
+  checkSize(extent, offset, bytes)
   if (isWhole(offset, unit) && isWhole(bytes, unit)) return
-  const [name, value] = isWhole(offset, unit) ? ['bytes', bytes] : ['offset', offset]
+  const [name, value] = isWhole(offset, unit) ? ['bytes', bytes] : [called, offset]
   const first = Math.ceil(offset / unit) * unit
   const whole = Math.floor((offset + bytes) / unit) * unit - first
   const nearest =
     whole > 0
-      ? `the nearest whole range inside is offset ${first}, bytes ${whole}`
+      ? `the nearest whole range inside is ${called} ${first}, bytes ${whole}`
       : 'there is no whole one inside'
   throw outOfRange(name, `a multiple of ${unit} (${formatBytes(unit)}): ${nearest}${advice}`, value)
+}
+
+/** Two ranges of the caller's that must not overlap. */
+export function checkApart(from: number, to: number, bytes: number, name: string): void {
+  if (Math.abs(from - to) >= bytes) return
+  throw outOfRange(name, 'such that the two ranges do not overlap. Move in steps of the distance', to)
 }
 
 function isWhole(size: number, unit: number): boolean {

@@ -21,6 +21,7 @@ import { discard } from '../verbs/discard.js'
 import { commitReserved, RELEASED } from '../verbs/ensure_mapped.js'
 import { guard, unguard } from '../verbs/guard.js'
 import { load } from '../verbs/load.js'
+import { move } from '../verbs/move.js'
 import { protect } from '../verbs/protect.js'
 import { reset } from '../verbs/reset.js'
 import { residentBytes } from '../verbs/resident.js'
@@ -29,7 +30,15 @@ import { view } from '../verbs/view.js'
 import { checkImageOffset, checkLoadOptions, checkResetOptions } from './image_options.js'
 import type { LoadOptions, ManagedMemory, ResetOptions } from './managed_memory.js'
 import { fileOf, type MemoryImage } from './memory_image.js'
-import { checkElements, checkOffset, checkRange, checkSize, checkWhole, type Extent } from './offsets.js'
+import {
+  checkApart,
+  checkElements,
+  checkOffset,
+  checkRange,
+  checkSize,
+  checkWhole,
+  type Extent,
+} from './offsets.js'
 import { retell } from './retelling.js'
 import { snapshotOf } from './snapshot.js'
 import {
@@ -43,6 +52,7 @@ import {
 import { endTrackersOf, trackMemory, type WriteTracker } from './write_tracker.js'
 
 const INSPECT = Symbol.for('nodejs.util.inspect.custom')
+const COPY_INSTEAD = '. What is no whole chunk is copied'
 const DISCARD_INSTEAD = '. To return the memory of single pages, use discard(offset, bytes)'
 
 // Symbols, so that what is only for the kinds is no method that users see.
@@ -145,6 +155,22 @@ export abstract class OwnedRange<B extends ArrayBufferLike> implements ManagedMe
     } catch (error) {
       throw this.#cause('decommit', error)
     }
+  }
+
+  move(from: number, to: number, bytes: number): void {
+    const context = this.#live()
+    const { bytesInChunk } = context.geometry
+    checkWhole(this.#extent, from, bytes, bytesInChunk, COPY_INSTEAD, 'from')
+    checkWhole(this.#extent, to, bytes, bytesInChunk, COPY_INSTEAD, 'to')
+    checkApart(from, to, bytes, 'to')
+    const chunks = bytes / bytesInChunk
+    const target = this.#range.start + to / bytesInChunk
+    const gone = this[GONE](target, target + chunks)
+    if (gone !== undefined) throw this.#goneError('move', gone)
+    this.#on('move', from, bytes, () => {
+      const start = this.#range.start + from / bytesInChunk
+      move(context, { start, limit: start + chunks }, target)
+    })
   }
 
   discard(offset: number, bytes: number): void {

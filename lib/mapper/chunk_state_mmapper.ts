@@ -3,7 +3,7 @@
  * Longer than other files: the contract's methods, each a line or two.
  */
 
-import { disposedError } from '../base/errors.js'
+import { disposedError, outOfRange } from '../base/errors.js'
 import type { Geometry } from '../base/geometry.js'
 import { type MmapperHandle, readHandle } from '../base/handle.js'
 import {
@@ -41,6 +41,7 @@ import { advise } from '../verbs/advise.js'
 import { decommit } from '../verbs/decommit.js'
 import { ensureMapped } from '../verbs/ensure_mapped.js'
 import { markAsMapped } from '../verbs/mark.js'
+import { move } from '../verbs/move.js'
 import { protect } from '../verbs/protect.js'
 import { quarantine } from '../verbs/quarantine.js'
 import { repair } from '../verbs/repair.js'
@@ -199,6 +200,16 @@ export class ChunkStateMmapper implements Mmapper {
       const range = this.#geometry.wholeChunks(start, pages)
       decommit(context, range.start, range.limit)
     }
+  }
+
+  move(start: Address, target: Address, pages: number): void {
+    const context = this.#live()
+    const source = this.#geometry.wholeChunks(start, pages)
+    const { start: to } = this.#geometry.wholeChunks(target, pages, 'target')
+    if (Math.abs(to - source.start) < source.limit - source.start) {
+      throw outOfRange('target', 'such that the two ranges do not overlap', target)
+    }
+    move(context, source, to)
   }
 
   unmap(start: Address, pages: number): void {

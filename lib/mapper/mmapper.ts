@@ -176,6 +176,20 @@ export interface Mmapper extends Disposable {
   decommit(start: Address, pages: number): void
 
   /**
+   * Mapped → Quarantined at `start`, Quarantined → Mapped at `target`: the content of `pages` pages goes there by changing page
+   * tables, without being copied, and so do protections, name, advice, guards and what was loaded. What it leaves is as after
+   * `decommit`. Whole chunks only; the ranges do not overlap, and are memory of one kind: both of reservations, or both of
+   * shared heaps. For the time of the call what is moved is charged twice, at most 256 MiB at once. mremap(2),
+   * `MREMAP_DONTUNMAP`.
+   * @param target aligned to chunks
+   * @throws {MapStateError} a chunk at `start` is not Mapped, or foreign; one at `target` is not Quarantined
+   * @throws {ViewInUseError} a live view that cannot be detached covers it
+   * @throws {MmapError} the OS refused; reason `unsupported` where it cannot (before Linux 5.7; of memory loaded from images
+   *   before 5.13)
+   */
+  move(start: Address, target: Address, pages: number): void
+
+  /**
    * → Unmapped: own memory is returned to the OS, foreign chunks are only forgotten, Unmapped ones unchanged.
    * Whole chunks only. Pages of shared heaps are left as the engine made them instead.
    * @throws {ViewInUseError} a live view that cannot be detached covers it

@@ -75,6 +75,23 @@ export class MapsReading {
   }
 }
 
+/** What `ask` says of the file's descriptor; undefined where there is none. */
+export function withMaps<T>(ask: (file: number) => T): T | undefined {
+  try {
+    const known = keptFile()
+    if (known !== undefined) return ask(known)
+    const opened = openMaps()
+    try {
+      return ask(opened)
+    } finally {
+      if (mappers > 0 && mayKeep() && kept === undefined) keep(opened)
+      else close(opened)
+    }
+  } catch {
+    return undefined
+  }
+}
+
 function mayKeep(): boolean {
   return (globalThis as { Bun?: { isMainThread: boolean } }).Bun?.isMainThread !== false
 }

@@ -10,6 +10,7 @@
  *    └────── release ─────────────────────────────────────────────────────────┘
  *   an engine's buffer ──── decommit ──► reserved, committed ──── restore ──► as the engine made it
  *   nobody's ──── mapFile ──► committed, a file's content ──── moveOver ──► the same, over reserved or committed pages
+ *   committed ──── moveAway ──► over committed pages elsewhere; committed and empty where it was
  *   reserved, committed ──── loadAt, zeroAt ──► committed, a file's content or zeros
  * ```
  *
@@ -25,6 +26,9 @@
  * - **mapFile** maps elsewhere all that can be refused, so that **moveOver** (mremap) of one mapping, which needs neither
  *   memory nor charge, has next to nothing to be refused for: what lay there stays until it is sure to be replaced.
  *   **loadAt** and **zeroAt** replace directly: where there is no mremap, in repair, and where that is as safe.
+ * - **moveAway** leaves no hole where a stranger could map something. But some of what it can be refused for Linux finds
+ *   only after it has taken away what lay at the target (seen on 6.18: RLIMIT_DATA). So the target is committed before: then
+ *   there is room for what replaces it.
  * - **names** need kernel support that only a call can show: the first one with a good name is the probe.
  *
  * Sources: mmap(2), munmap(2), mprotect(2), mremap(2), madvise(2), prctl(2), mincore(2); mm/mmap.c of Linux.
@@ -217,6 +221,26 @@ export class OsMemory {
     const { MREMAP_MAYMOVE, MREMAP_FIXED } = this.platform
     const result = this.syscalls.mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, start)
     return Math.min(result, 0)
+  }
+
+  /** Whether `moveAway` works on this platform; old kernels refuse it. */
+  get canMoveAway(): boolean {
+    return this.platform.MREMAP_DONTUNMAP !== 0
+  }
+
+  /** committed → over committed elsewhere. One mapping; what it leaves is committed, and empty. */
+  moveAway(from: number, bytes: number, start: number): number {
+    this.#counters[MREMAP]!++
+    const { MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP } = this.platform
+    const flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP
+    return Math.min(this.syscalls.mremap(from, bytes, bytes, flags, start), 0)
+  }
+
+  /** As `moveAway`, to where the OS chooses: the address. */
+  moveAnywhere(from: number, bytes: number): number {
+    this.#counters[MREMAP]!++
+    const { MREMAP_MAYMOVE, MREMAP_DONTUNMAP } = this.platform
+    return this.syscalls.mremap(from, bytes, bytes, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, 0)
   }
 
   /** reserved, committed → committed, with the content of a file, copy-on-write. */

@@ -46,7 +46,8 @@ const IS_LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1
 const LOW = IS_LITTLE_ENDIAN ? 0 : 1
 const HIGH = 1 - LOW
 
-function get(words: Uint32Array, index: number): number {
+/** A word of 64 bits. */
+export function get(words: Uint32Array, index: number): number {
   return words[2 * index + HIGH]! * 2 ** 32 + words[2 * index + LOW]!
 }
 

@@ -18,7 +18,7 @@
  *
  * Longer than other files: ranges and files refer to each other, and are stored in one order.
  */
-import type { ByteRange } from '../base/range.js'
+import { BYTES_IN_PAGE, type ByteRange } from '../base/range.js'
 import { KeptPages } from './kept_pages.js'
 import type { SharedLayout } from './layout.js'
 import { MOST_IMAGE_FILES, MOST_IMAGE_RANGES } from './sizes.js'
@@ -119,9 +119,28 @@ export class ImageTable {
 
   /** Whether a load can be recorded, whatever it splits. */
   get hasRoom(): boolean {
+    return this.hasRoomFor(0)
+  }
+
+  /** As `hasRoom`, with so many ranges besides. */
+  hasRoomFor(ranges: number): boolean {
+    const wanted = ranges + ROOM
     let free = MOST_IMAGE_RANGES - this.#limit
-    for (let entry = 0; entry < this.#limit && free < ROOM; entry++) if (this.#limits[entry] === 0) free++
-    return free >= ROOM
+    for (let entry = 0; entry < this.#limit && free < wanted; entry++) if (this.#limits[entry] === 0) free++
+    return free >= wanted
+  }
+
+  /** What is recorded of the pages from `start` to `limit` is recorded of those from `target` on too, and nothing else. */
+  copy(start: number, limit: number, target: number): void {
+    const shift = target - start
+    this.remove(target, limit + shift)
+    for (const { start: from, limit: to, file, delta, prot } of this.over(start, limit)) {
+      // An address is higher by the shift, and what it holds is the same.
+      const moved = file === NO_FILE ? delta : delta - shift * BYTES_IN_PAGE
+      this.add({ start: from + shift, limit: to + shift, file, delta: moved, prot })
+    }
+    const kept = this.kept.over(start, limit).flatMap(range => [range.start + shift, range.limit + shift])
+    this.kept.replace(target, limit + shift, kept)
   }
 
   /** Records pages of which nothing is recorded. */

@@ -29,6 +29,9 @@
  *            ├─ being released ─┼─────────── kept ──────────┼─ being released ─┤
  * ```
  * A load holds what it has mapped elsewhere in the same way; the part before KeepFrom is being moved to its place.
+ * A move goes through pages: those from StartPage of its record to LimitPage are in flight, to the target where LimitPage
+ * is above, back from there where it is below.
+ *
  * What came to lie where nobody asked for it (on kernels that take an exact address for a hint) is the loose piece.
  *
  * This file imports nothing: then esbuild writes the numbers where they are used; see `chunks/entry_bits.ts`.
@@ -67,7 +70,10 @@ export const MiddlePage = 20
 export const Around = 21
 /** Of an unmap: the first chunk that is to be released. */
 export const First = 22
-export const FIELDS = 24
+/** Of a move: the first chunk of its target, and how far it is (`verbs/move_pieces.ts`). */
+export const Target = 23
+export const Phase = 24
+export const FIELDS = 26
 
 /** Intents; one over pages of guests' memories is marked by adding `Engine`. */
 export const None = 0
@@ -81,4 +87,5 @@ export const Mark = 7
 export const Lend = 8
 export const Load = 9
 export const Reset = 10
+export const Move = 11
 export const Engine = 32

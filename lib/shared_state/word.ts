@@ -49,3 +49,5 @@ export const TrackerLimit = 54
 export const Userfault = 55
 /** 0 not yet known, 1 the kernel guards pages and some may be guarded, 2 it does not. */
 export const Guards = 56
+/** 0 not yet known, 1 the kernel moves pages that are loaded from files and keeps their place, 2 it does not. */
+export const MovesFiles = 57

@@ -97,6 +97,20 @@ export function noteDropped(context: Context, range: ByteRange, rest: Rest): voi
   }
 }
 
+/** Before content goes to another place: notes the pages that have any, at both. */
+export function noteMoved(context: Context, range: ByteRange, target: number): void {
+  if (!isTracking(context)) return
+  const shift = target - range.start
+  for (const part of partsOf(context, pagesOf(context, range.start, range.bytes))) {
+    const ranges = part.file === NO_FILE ? (contentOf(context, part) ?? [part]) : [part]
+    noteChanges(context, ranges)
+    noteChanges(
+      context,
+      ranges.map(({ start, bytes }) => ({ start: start + shift, bytes })),
+    )
+  }
+}
+
 /** Before these pages of a part are what was loaded, or zeros. */
 export function noteReset(context: Context, { file }: Part, ranges: readonly ByteRange[]): void {
   noteChanges(context, ranges)

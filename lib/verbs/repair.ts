@@ -17,6 +17,7 @@ import { redoMap } from './ensure_mapped.js'
 import { redoLend } from './lend.js'
 import { redoLoad } from './load.js'
 import { redoMark } from './mark.js'
+import { redoMove } from './move.js'
 import { redoProtect } from './protect.js'
 import { redoQuarantine } from './quarantine.js'
 import { redoReserve } from './reserve.js'
@@ -34,6 +35,7 @@ const REDO: Readonly<Record<number, (context: Context) => void>> = {
   [Journal.Lend]: redoLend,
   [Journal.Load]: redoLoad,
   [Journal.Reset]: redoReset,
+  [Journal.Move]: redoMove,
 }
 
 export function repair(context: Context): void {

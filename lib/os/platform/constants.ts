@@ -69,6 +69,8 @@ export interface PlatformConstants {
   readonly MREMAP_MAYMOVE: number
   readonly MREMAP_FIXED: number
   readonly MREMAP_DONTUNMAP: number
+  /** The request to `ioctl` `/proc/self/maps` (since Linux 6.11); else 0. */
+  readonly PROCMAP_QUERY: number
   /** The request to `ioctl` a page map (since Linux 6.7), and the categories of pages it tells apart; else 0. */
   readonly PAGEMAP_SCAN: number
   readonly PAGE_IS_FILE: number

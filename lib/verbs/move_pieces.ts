@@ -1,0 +1,256 @@
+/**
+ * The system calls of a move (`move.ts`), mapping by mapping, forth and back. The journal says how far it is, in pages of the
+ * source:
+ *
+ * ```
+ *   start of the source        StartPage       LimitPage          end of the source
+ *     ├──── at the target ────────┼── in flight ──┼──── at the source ────┤      forth
+ *     ├── at the target ─┼── in flight ──┼──── at the source ─────────────┤      back
+ *                    LimitPage       StartPage
+ *                          Outcome: NaN until stored, then 0 or -errno
+ * ```
+ * StartPage follows LimitPage in the statements after a call that has succeeded. So at every moment each page is known to be
+ * at one of the two places, but for those in flight when an injected call throws: between the two fields they stay.
+ */
+import { READ, READ_WRITE } from '../base/protections.js'
+import { BYTES_IN_PAGE, type ChunkRange } from '../base/range.js'
+import { SOFT } from '../chunks/entry.js'
+import { IDENTIFYING } from '../os/file_calls.js'
+import { mappingLimits } from '../os/mapping_limits.js'
+import { readMaps } from '../os/maps.js'
+import { NO_FILE } from '../shared_state/image_table.js'
+import * as Journal from '../shared_state/journal.js'
+import * as Word from '../shared_state/word.js'
+import type { Context } from '../transition/context.js'
+import { leak } from '../transition/frame.js'
+import { isReachable } from '../transition/lent_ranges.js'
+import { isOurs } from '../transition/loaded.js'
+import { attempt, UNKNOWN } from '../transition/roll_back.js'
+import { releaseHeld } from './load_staging.js'
+
+export interface Refusal {
+  readonly syscall: string
+  readonly errno: number
+}
+
+/** What the journal says of a move. */
+export interface Move {
+  readonly source: ChunkRange
+  readonly target: ChunkRange
+  /** Pages of the source. */
+  readonly first: number
+  readonly limit: number
+  /** What to add to an address. */
+  readonly shift: number
+  /** The target's pages are an engine's as it made them, accessible while uncommitted. */
+  readonly isSoft: boolean
+}
+
+export function moveOf({ layout: { journal }, map, geometry }: Context): Move {
+  const source = { start: journal[Journal.Start]!, limit: journal[Journal.Limit]! }
+  const start = journal[Journal.Target]!
+  return {
+    source,
+    target: { start, limit: start + source.limit - source.start },
+    first: source.start * map.pagesInChunk,
+    limit: source.limit * map.pagesInChunk,
+    shift: (start - source.start) * geometry.bytesInChunk,
+    isSoft: (map.entryAt(start) & SOFT) !== 0,
+  }
+}
+
+/** Stores what the intent needs; `begin` makes it count. */
+export function record({ layout: { journal }, map }: Context, source: ChunkRange, target: number): void {
+  journal[Journal.Target] = target
+  journal[Journal.Phase] = 0
+  journal[Journal.StartPage] = source.start * map.pagesInChunk
+  journal[Journal.LimitPage] = source.start * map.pagesInChunk
+  journal[Journal.Outcome] = 0
+  journal[Journal.HeldBase] = -1
+}
+
+/** More than this is moved, and charged twice, in several parts. */
+const MOST_BYTES = 2 ** 28
+
+/** Moves what is still at the source; the first refusal. */
+export function moveForth(context: Context): Refusal | undefined {
+  const { os, layout } = context
+  const { journal } = layout
+  const { first, limit, shift } = moveOf(context)
+  const probed = journal[Journal.StartPage] === first ? probeFiles(context) : undefined
+  if (probed !== undefined) return probed
+  const from = journal[Journal.StartPage]! * BYTES_IN_PAGE
+  const limits = mappingLimits(os.pageCalls, from, limit * BYTES_IN_PAGE)
+  if (typeof limits === 'number') return { syscall: 'open', errno: limits }
+  const isOne = limits.length === 1 && limits[0]! - first * BYTES_IN_PAGE <= MOST_BYTES
+  for (let at = from, index = 0; index < limits.length; ) {
+    const end = Math.min(limits[index]!, at + MOST_BYTES)
+    const refusal = movePiece(context, at, end - at, shift, end)
+    if (refusal !== undefined) return refusal
+    // What is left of one piece is replaced with all of the source.
+    if (!isOne) closePages(context, at, end - at)
+    at = end
+    if (at === limits[index]) index++
+  }
+  return undefined
+}
+
+/** Moves back what is at the target, the last first; as far as it goes. */
+export function moveBack(context: Context): void {
+  const { os, layout } = context
+  const { journal } = layout
+  const { first, shift } = moveOf(context)
+  const start = first * BYTES_IN_PAGE + shift
+  const limits = mappingLimits(os.pageCalls, start, journal[Journal.StartPage]! * BYTES_IN_PAGE + shift)
+  if (typeof limits === 'number') return
+  for (let index = limits.length - 1; index >= 0; ) {
+    const limit = journal[Journal.StartPage]! * BYTES_IN_PAGE + shift
+    const begin = index === 0 ? start : limits[index - 1]!
+    const from = Math.max(begin, limit - MOST_BYTES)
+    if (movePiece(context, from, limit - from, -shift, from - shift) !== undefined) return
+    closePages(context, from, limit - from)
+    if (from === begin) index--
+  }
+}
+
+/** Moves a part that is one mapping; `border`: of the source, between what has been moved then and what has not. */
+function movePiece(
+  context: Context,
+  from: number,
+  bytes: number,
+  shift: number,
+  border: number,
+): Refusal | undefined {
+  const { os, layout } = context
+  const { journal } = layout
+  const { isSoft } = moveOf(context)
+  const committed = isSoft ? 0 : os.commit(from + shift, bytes, READ_WRITE)
+  if (committed < 0) return { syscall: 'mprotect', errno: committed }
+  journal[Journal.Outcome] = Number.NaN
+  journal[Journal.LimitPage] = border / BYTES_IN_PAGE
+  const errno = os.moveAway(from, bytes, from + shift)
+  journal[Journal.Outcome] = errno
+  if (errno >= 0) {
+    journal[Journal.StartPage] = journal[Journal.LimitPage]!
+    return undefined
+  }
+  fillHole(context, from + shift, bytes)
+  journal[Journal.LimitPage] = journal[Journal.StartPage]!
+  return { syscall: 'mremap', errno }
+}
+
+/** What lay where pages were to come may be nobody's after a refusal: it is ours again before it is somebody else's. */
+function fillHole({ os }: Context, start: number, bytes: number): void {
+  attempt(() => os.reserveAt(start, bytes))
+}
+
+/** Pages without content, inaccessible and uncharged again, or as the engine made them: 0, `-errno` or `UNKNOWN`. */
+export function closePages(context: Context, start: number, bytes: number): number {
+  const { os } = context
+  if (!isHeld(context)) return UNKNOWN
+  const { isSoft } = moveOf(context)
+  return attempt(() => (isSoft ? os.restore(start, bytes) : os.decommit(start, bytes)))
+}
+
+/** Whether this thread may touch the pages. */
+export function isHeld(context: Context): boolean {
+  const { source, target } = moveOf(context)
+  return [source, target].every(range => isReachable(context, range, context.map.entryAt(range.start)))
+}
+
+// ── pages that are loaded ──
+
+/**
+ * Linux 5.7 to 5.12 moves no pages of files in this way, and says so when what lay at the target has gone. So it is tried
+ * once, with a page of its own, which the journal holds as it holds what a load maps.
+ */
+function probeFiles(context: Context): Refusal | undefined {
+  const { images, layout, os } = context
+  const { first, limit } = moveOf(context)
+  const loaded = images.isEmpty ? undefined : images.over(first, limit).find(({ file }) => file !== NO_FILE)
+  if (loaded === undefined) return undefined
+  const { words } = layout
+  const refusal = words[Word.MovesFiles] === 0 ? moveOnePage(context, loaded.file) : undefined
+  if (refusal !== undefined || words[Word.MovesFiles] === 1) return refusal
+  return { syscall: 'mremap', errno: -os.platform.EINVAL }
+}
+
+function moveOnePage(context: Context, file: number): Refusal | undefined {
+  const { os, images, geometry, layout } = context
+  const { journal, words } = layout
+  const { EBADF, EINVAL } = os.platform
+  const bytes = geometry.bytesInOsPage
+  if (!isOurs(context, IDENTIFYING, file)) return { syscall: 'mmap', errno: -EBADF }
+  Object.assign(journal, { [Journal.HeldFrom]: 0, [Journal.HeldTo]: bytes, [Journal.KeepTo]: bytes })
+  journal[Journal.HeldBase] = Number.NaN
+  const found = os.mapFile(bytes, READ, { fd: images.fdOf(file), offset: 0 }, 'own')
+  journal[Journal.HeldBase] = found
+  if (found < 0) return { syscall: 'mmap', errno: found }
+  const moved = os.moveAnywhere(found, bytes)
+  journal[Journal.LooseStart] = moved
+  journal[Journal.LooseBytes] = moved < 0 ? 0 : bytes
+  if (moved >= 0 && os.releaseLoose() < 0) os.keepLoose()
+  releaseHeld(context)
+  journal[Journal.HeldBase] = -1
+  if (moved < 0 && moved !== -EINVAL) return { syscall: 'mremap', errno: moved }
+  words[Word.MovesFiles] = moved < 0 ? 2 : 1
+  return undefined
+}
+
+/** What `probeFiles` has left. */
+export function releaseProbe(context: Context): void {
+  const { journal } = context.layout
+  const base = journal[Journal.HeldBase]!
+  const bytes = journal[Journal.HeldTo]!
+  if (base < 0) return
+  if (journal[Journal.IsPlain] === 1) {
+    if (base >= 0) releaseHeld(context)
+  } else if (bytes > 0) leak(context, bytes)
+  journal[Journal.HeldBase] = -1
+}
+
+// ── after a death or an exception ──
+
+/** Whether the rest may be moved: all is known, and calls throw nothing. */
+export function isRepairable(context: Context): boolean {
+  const { layout, trace } = context
+  const { journal } = layout
+  const moved = journal[Journal.StartPage]!
+  const isKnown = moved === journal[Journal.LimitPage]
+  const isBegun = moved > moveOf(context).first
+  return isKnown && isBegun && journal[Journal.IsPlain] === 1 && trace.isPlain && isHeld(context)
+}
+
+/** What became of the pages in flight, as far as that can be known. */
+export function settleInFlight(context: Context): void {
+  const { journal } = context.layout
+  const moved = journal[Journal.StartPage]!
+  const asked = journal[Journal.LimitPage]!
+  if (moved === asked) return
+  const outcome = journal[Journal.Outcome]!
+  const isUnknown = Number.isNaN(outcome) && journal[Journal.IsPlain] !== 1
+  const isDone = isUnknown ? isFileMoved(context) : outcome === 0
+  if (isDone === true) journal[Journal.StartPage] = asked
+  if (isDone === false) {
+    const [from, bytes] = [Math.min(moved, asked) * BYTES_IN_PAGE, Math.abs(asked - moved) * BYTES_IN_PAGE]
+    const to = asked > moved ? from + moveOf(context).shift : from
+    if (outcome < 0 && isHeld(context)) fillHole(context, to, bytes)
+    journal[Journal.LimitPage] = moved
+  }
+}
+
+/**
+ * Whether pages of a file have arrived: only the call can have put them where we had committed memory without a file.
+ * Undefined of other pages, and where the OS does not say.
+ */
+function isFileMoved(context: Context): boolean | undefined {
+  const { images, layout } = context
+  const { journal } = layout
+  const moved = journal[Journal.StartPage]!
+  const asked = journal[Journal.LimitPage]!
+  const page = Math.min(moved, asked)
+  if (images.isEmpty || !images.over(page, page + 1).some(({ file }) => file !== NO_FILE)) return undefined
+  const at = page * BYTES_IN_PAGE + (asked > moved ? moveOf(context).shift : 0)
+  const found = readMaps()?.find(({ start, limit }) => start <= at && limit > at)
+  return found === undefined ? undefined : !found.anonymous
+}
