@@ -12,12 +12,13 @@
  * StartPage follows LimitPage in the statements after a call that has succeeded. So at every moment each page is known to be
  * at one of the two places, but for those in flight when an injected call throws: between the two fields they stay.
  */
-import { READ, READ_WRITE } from '../base/protections.js'
+import { NO_ACCESS, READ, READ_WRITE } from '../base/protections.js'
 import { BYTES_IN_PAGE, type ChunkRange } from '../base/range.js'
 import { SOFT } from '../chunks/entry.js'
 import { IDENTIFYING } from '../os/file_calls.js'
 import { mappingLimits } from '../os/mapping_limits.js'
 import { readMaps } from '../os/maps.js'
+import { DISCARDS } from '../shared_state/counters.js'
 import { NO_FILE } from '../shared_state/image_table.js'
 import * as Journal from '../shared_state/journal.js'
 import * as Word from '../shared_state/word.js'
@@ -25,7 +26,7 @@ import type { Context } from '../transition/context.js'
 import { leak } from '../transition/frame.js'
 import { isReachable } from '../transition/lent_ranges.js'
 import { isOurs } from '../transition/loaded.js'
-import { attempt, UNKNOWN } from '../transition/roll_back.js'
+import { attempt } from '../transition/roll_back.js'
 import { releaseHeld } from './load_staging.js'
 
 export interface Refusal {
@@ -144,12 +145,18 @@ function fillHole({ os }: Context, start: number, bytes: number): void {
   attempt(() => os.reserveAt(start, bytes))
 }
 
-/** Pages without content, inaccessible and uncharged again, or as the engine made them: 0, `-errno` or `UNKNOWN`. */
-export function closePages(context: Context, start: number, bytes: number): number {
-  const { os } = context
-  if (!isHeld(context)) return UNKNOWN
+/** What of pages was closed: all of it, only access (they stay charged), or nothing that is known. */
+export type Closed = 'replaced' | 'inaccessible' | 'unknown'
+
+/** Pages without content are inaccessible and uncharged again, or as the engine made them. */
+export function closePages(context: Context, start: number, bytes: number): Closed {
+  const { os, layout } = context
+  if (!isHeld(context)) return 'unknown'
   const { isSoft } = moveOf(context)
-  return attempt(() => (isSoft ? os.restore(start, bytes) : os.decommit(start, bytes)))
+  if (attempt(() => (isSoft ? os.restore(start, bytes) : os.decommit(start, bytes))) === 0) return 'replaced'
+  if (isSoft || attempt(() => os.protect(start, bytes, NO_ACCESS)) !== 0) return 'unknown'
+  layout.counters[DISCARDS]!++
+  return 'inaccessible'
 }
 
 /** Whether this thread may touch the pages. */

@@ -62,25 +62,24 @@ function publishTarget(context: Context): boolean {
   const { moved, reached } = bordersOf(context)
   const pages = shift / BYTES_IN_PAGE
   const chunks = Math.ceil((reached - first) / map.pagesInChunk)
-  const errno = reached < limit ? closeRest(context, reached + pages, limit + pages) : 0
+  const rest = { start: reached + pages, limit: limit + pages }
+  const prot = reached < limit ? closeRest(context, rest) : NO_ACCESS
   if (chunks > 0) map.copyTo({ start: source.start, limit: source.start + chunks }, target.start)
-  const border = (target.start + chunks) * map.pagesInChunk
-  setPages(context, reached + pages, border, closedProt(context, errno))
+  setPages(context, rest.start, (target.start + chunks) * map.pagesInChunk, prot)
   if (moved > first && !images.isEmpty) images.copy(first, moved, first + pages)
-  if (reached < limit && errno === 0) restoreHints(context, chunksOf(context, reached + pages, limit + pages))
-  if (moved < reached) adoptFromOs(context, chunksOf(context, moved + pages, reached + pages))
-  return errno === 0
+  if (reached < limit && prot !== ANY) restoreHints(context, chunksOf(context, rest))
+  if (moved < reached) adoptFromOs(context, chunksOf(context, { start: moved + pages, limit: rest.start }))
+  return prot !== ANY
 }
 
-/** Pages of the target that nothing was moved to: 0 where they are as they were. */
-function closeRest(context: Context, startPage: number, limitPage: number): number {
-  const { map, images } = context
-  const errno = closePages(context, startPage * BYTES_IN_PAGE, (limitPage - startPage) * BYTES_IN_PAGE)
-  if (errno === 0 && !images.isEmpty) images.remove(startPage, limitPage)
-  const start = Math.ceil(startPage / map.pagesInChunk)
-  const limit = limitPage / map.pagesInChunk
-  if (start < limit) map.quarantine({ start, limit }, closedProt(context, errno))
-  return errno
+/** Pages of the target that nothing was moved to: their protection. */
+function closeRest(context: Context, pages: PageRange): number {
+  const { map } = context
+  const prot = close(context, pages)
+  const start = Math.ceil(pages.start / map.pagesInChunk)
+  const limit = pages.limit / map.pagesInChunk
+  if (start < limit) map.quarantine({ start, limit }, prot)
+  return prot
 }
 
 /** What is left of the source: Quarantined where it was moved, Mapped again where not. */
@@ -90,29 +89,36 @@ export function finishSource(context: Context): void {
   const { moved, reached } = bordersOf(context)
   const whole = source.start + Math.floor((moved - first) / map.pagesInChunk)
   if (whole < source.limit) unmark(context, { start: whole, limit: source.limit })
-  if (moved > first) closeMoved(context, first, moved)
-  if (moved < reached) adoptFromOs(context, chunksOf(context, moved, reached))
+  if (moved > first) closeMoved(context, { start: first, limit: moved })
+  if (moved < reached) adoptFromOs(context, chunksOf(context, { start: moved, limit: reached }))
 }
 
-function closeMoved(context: Context, startPage: number, limitPage: number): void {
-  const { map, images, geometry, localViews } = context
-  const errno = closePages(context, startPage * BYTES_IN_PAGE, (limitPage - startPage) * BYTES_IN_PAGE)
-  const prot = closedProt(context, errno)
-  const start = startPage / map.pagesInChunk
-  const limit = Math.floor(limitPage / map.pagesInChunk)
+function closeMoved(context: Context, pages: PageRange): void {
+  const { map, geometry, localViews } = context
+  const prot = close(context, pages)
+  const start = pages.start / map.pagesInChunk
+  const limit = Math.floor(pages.limit / map.pagesInChunk)
   if (start < limit) {
     map.quarantine({ start, limit }, prot)
     localViews.detachOver(geometry.byteRange({ start, limit }))
   }
-  setPages(context, limit * map.pagesInChunk, limitPage, prot)
-  if (errno !== 0) return
-  if (!images.isEmpty) images.remove(startPage, limitPage)
-  restoreHints(context, chunksOf(context, startPage, limitPage))
+  setPages(context, limit * map.pagesInChunk, pages.limit, prot)
+  if (prot !== ANY) restoreHints(context, chunksOf(context, pages))
 }
 
-/** Of pages that were closed. */
-function closedProt(context: Context, errno: number): number {
-  if (errno !== 0) return ANY
+/** As numbered in the address space. */
+interface PageRange {
+  readonly start: number
+  readonly limit: number
+}
+
+/** Closes pages: their protection. What is a file's still keeps its record and ANY, which has it replaced before it is used. */
+function close(context: Context, { start, limit }: PageRange): number {
+  const { images } = context
+  const closed = closePages(context, start * BYTES_IN_PAGE, (limit - start) * BYTES_IN_PAGE)
+  if (closed === 'unknown') return ANY
+  if (closed === 'inaccessible') return images.isEmpty || !images.overlaps(start, limit) ? NO_ACCESS : ANY
+  if (!images.isEmpty) images.remove(start, limit)
   return moveOf(context).isSoft ? READ_WRITE : NO_ACCESS
 }
 
@@ -125,6 +131,6 @@ function setPages(context: Context, start: number, limit: number, prot: number):
   else map.setProtectionUnknown({ start: chunk, limit: chunk + 1 })
 }
 
-function chunksOf({ map }: Context, startPage: number, limitPage: number): ChunkRange {
-  return { start: Math.floor(startPage / map.pagesInChunk), limit: Math.ceil(limitPage / map.pagesInChunk) }
+function chunksOf({ map }: Context, { start, limit }: PageRange): ChunkRange {
+  return { start: Math.floor(start / map.pagesInChunk), limit: Math.ceil(limit / map.pagesInChunk) }
 }

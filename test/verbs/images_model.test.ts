@@ -206,7 +206,39 @@ const STEPS: readonly ((world: World) => Step | undefined)[] = [
   snapshotStep,
   discardStep,
   adviseStep,
+  moveStep,
+  moveStep,
+  moveStep,
 ]
+
+/** Chunks that are all committed, to where none is. */
+function moveStep(world: World): Step | undefined {
+  const isAll = (first: number, limit: number, is: boolean): boolean =>
+    world.model.slice(first * PAGES, limit * PAGES).every(page => (page !== undefined) === is)
+  const moves: { first: number; to: number; chunks: number }[] = []
+  for (let first = 0; first < CHUNKS; first++) {
+    for (let to = 0; to < CHUNKS; to++) {
+      for (let chunks = 1; first + chunks <= CHUNKS && to + chunks <= CHUNKS; chunks++) {
+        if (Math.abs(first - to) < chunks) continue
+        if (isAll(first, first + chunks, true) && isAll(to, to + chunks, false))
+          moves.push({ first, to, chunks })
+      }
+    }
+  }
+  const chosen = moves[moves.length === 0 ? 0 : world.pick(moves.length)]
+  if (chosen === undefined) return undefined
+  const { first, to, chunks } = chosen
+  return {
+    what: `move ${chunks} chunks from ${first} to ${to}`,
+    call: () => world.mmapper.move(world.at(first * PAGES), world.at(to * PAGES), chunks * PAGES),
+    after: model => {
+      for (let page = 0; page < chunks * PAGES; page++) {
+        model[to * PAGES + page] = model[first * PAGES + page]
+        model[first * PAGES + page] = undefined
+      }
+    },
+  }
+}
 
 /** What was loaded comes back, by the OS alone. */
 function discardStep(world: World): Step | undefined {
@@ -384,9 +416,10 @@ function checkBrokenOff(world: World, step: Step): void {
   assert.equal(mmapper.audit(), [])
   const after = clone(model)
   step.after(after)
+  const isMove = step.what.startsWith('move')
   for (let page = 0; page < ALL_PAGES; page++) {
     if (mmapper.stateAt(world.at(page)) !== 'Mapped') continue
-    const allowed = [model[page], after[page], ...(heap === undefined ? [] : [undefined])].map(
+    const allowed = [model[page], after[page], ...(heap === undefined && !isMove ? [] : [undefined])].map(
       page => page?.content ?? ZEROS,
     )
     const [piece] = osPermissions(world.at(page), PAGE)
@@ -421,6 +454,8 @@ function make(world: World, step: Step): 'done' | 'refused' | 'partial' | 'broke
   } catch (thrown) {
     error = thrown as Error
   }
+  // What a move leaves is uncommitted; where every call that would close it is refused, it stays accessible.
+  const isOpen = fault.forever && error === undefined && step.what.startsWith('move')
   world.tools.reset()
   if (error instanceof Injected) {
     checkBrokenOff(world, step)
@@ -433,7 +468,7 @@ function make(world: World, step: Step): 'done' | 'refused' | 'partial' | 'broke
     assert.ok(isFaulty, error.stack ?? error.message)
     world.model = before
   }
-  if (error === undefined) return 'done'
+  if (error === undefined) return isOpen ? 'partial' : 'done'
   return error.partial === undefined ? 'refused' : 'partial'
 }
 
