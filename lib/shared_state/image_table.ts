@@ -130,14 +130,17 @@ export class ImageTable {
     return free >= wanted
   }
 
-  /** What is recorded of the pages from `start` to `limit` is recorded of those from `target` on too, and nothing else. */
+  /** What is recorded of the pages from `start` to `limit` is recorded of those from `target` on too. Can be done once more. */
   copy(start: number, limit: number, target: number): void {
+    if (start >= limit || this.isEmpty) return
     const shift = target - start
-    this.remove(target, limit + shift)
-    for (const { start: from, limit: to, file, delta, prot } of this.over(start, limit)) {
+    for (const range of this.over(start, limit)) {
       // An address is higher by the shift, and what it holds is the same.
-      const moved = file === NO_FILE ? delta : delta - shift * BYTES_IN_PAGE
-      this.add({ start: from + shift, limit: to + shift, file, delta: moved, prot })
+      const delta = range.file === NO_FILE ? range.delta : range.delta - shift * BYTES_IN_PAGE
+      const copy = { ...range, start: range.start + shift, limit: range.limit + shift, delta }
+      if (this.has(copy)) continue
+      this.remove(copy.start, copy.limit)
+      this.add(copy)
     }
     const kept = this.kept.over(start, limit).flatMap(range => [range.start + shift, range.limit + shift])
     this.kept.replace(target, limit + shift, kept)

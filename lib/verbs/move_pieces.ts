@@ -25,9 +25,8 @@ import * as Word from '../shared_state/word.js'
 import type { Context } from '../transition/context.js'
 import { leak } from '../transition/frame.js'
 import { isReachable } from '../transition/lent_ranges.js'
-import { isOurs } from '../transition/loaded.js'
+import { forgetLoaded, hasLoaded, isOurs } from '../transition/loaded.js'
 import { attempt } from '../transition/roll_back.js'
-import { releaseHeld } from './load_staging.js'
 
 export interface Refusal {
   readonly syscall: string
@@ -68,6 +67,7 @@ export function record({ layout: { journal }, map }: Context, source: ChunkRange
   journal[Journal.LimitPage] = source.start * map.pagesInChunk
   journal[Journal.Outcome] = 0
   journal[Journal.HeldBase] = -1
+  journal[Journal.KeepFrom] = 0
 }
 
 /** More than this is moved, and charged twice, in several parts. */
@@ -78,8 +78,8 @@ export function moveForth(context: Context): Refusal | undefined {
   const { os, layout } = context
   const { journal } = layout
   const { first, limit, shift } = moveOf(context)
-  const probed = journal[Journal.StartPage] === first ? probeFiles(context) : undefined
-  if (probed !== undefined) return probed
+  const refused = journal[Journal.StartPage] === first ? (probeFiles(context) ?? unload(context)) : undefined
+  if (refused !== undefined) return refused
   const from = journal[Journal.StartPage]! * BYTES_IN_PAGE
   const limits = mappingLimits(os.pageCalls, from, limit * BYTES_IN_PAGE)
   if (typeof limits === 'number') return { syscall: 'open', errno: limits }
@@ -89,7 +89,7 @@ export function moveForth(context: Context): Refusal | undefined {
     const refusal = movePiece(context, at, end - at, shift, end)
     if (refusal !== undefined) return refusal
     // What is left of one piece is replaced with all of the source.
-    if (!isOne) closePages(context, at, end - at)
+    if (!isOne) leave(context, at, end - at, shift)
     at = end
     if (at === limits[index]) index++
   }
@@ -109,9 +109,17 @@ export function moveBack(context: Context): void {
     const begin = index === 0 ? start : limits[index - 1]!
     const from = Math.max(begin, limit - MOST_BYTES)
     if (movePiece(context, from, limit - from, -shift, from - shift) !== undefined) return
-    closePages(context, from, limit - from)
+    leave(context, from, limit - from, -shift)
     if (from === begin) index--
   }
+}
+
+/** What was loaded is recorded where it has come to, and what it leaves is closed. */
+function leave(context: Context, from: number, bytes: number, shift: number): void {
+  const { images } = context
+  const [start, limit] = [from / BYTES_IN_PAGE, (from + bytes) / BYTES_IN_PAGE]
+  images.copy(start, limit, start + shift / BYTES_IN_PAGE)
+  if (closePages(context, from, bytes) === 'replaced' && !images.isEmpty) images.remove(start, limit)
 }
 
 /** Moves a part that is one mapping; `border`: of the source, between what has been moved then and what has not. */
@@ -153,7 +161,10 @@ export function closePages(context: Context, start: number, bytes: number): Clos
   const { os, layout } = context
   if (!isHeld(context)) return 'unknown'
   const { isSoft } = moveOf(context)
-  if (attempt(() => (isSoft ? os.restore(start, bytes) : os.decommit(start, bytes))) === 0) return 'replaced'
+  const replace = (): number => attempt(() => (isSoft ? os.restore(start, bytes) : os.decommit(start, bytes)))
+  const errno = replace()
+  // Of an injected call that threw nobody knows what it did: once more makes it known.
+  if (errno === 0 || (Number.isNaN(errno) && replace() === 0)) return 'replaced'
   if (isSoft || attempt(() => os.protect(start, bytes, NO_ACCESS)) !== 0) return 'unknown'
   layout.counters[DISCARDS]!++
   return 'inaccessible'
@@ -182,38 +193,59 @@ function probeFiles(context: Context): Refusal | undefined {
   return { syscall: 'mremap', errno: -os.platform.EINVAL }
 }
 
+/** A file that a refused `decommit` has left at the target goes first. */
+function unload(context: Context): Refusal | undefined {
+  const { os, geometry } = context
+  const { target } = moveOf(context)
+  if (!hasLoaded(context, target)) return undefined
+  const { start, bytes } = geometry.byteRange(target)
+  const errno = os.decommit(start, bytes)
+  if (errno < 0) return { syscall: 'mmap', errno }
+  forgetLoaded(context, target)
+  return undefined
+}
+
 function moveOnePage(context: Context, file: number): Refusal | undefined {
   const { os, images, geometry, layout } = context
   const { journal, words } = layout
   const { EBADF, EINVAL } = os.platform
-  const bytes = geometry.bytesInOsPage
   if (!isOurs(context, IDENTIFYING, file)) return { syscall: 'mmap', errno: -EBADF }
-  Object.assign(journal, { [Journal.HeldFrom]: 0, [Journal.HeldTo]: bytes, [Journal.KeepTo]: bytes })
+  const bytes = geometry.bytesInOsPage
   journal[Journal.HeldBase] = Number.NaN
   const found = os.mapFile(bytes, READ, { fd: images.fdOf(file), offset: 0 }, 'own')
   journal[Journal.HeldBase] = found
   if (found < 0) return { syscall: 'mmap', errno: found }
+  journal[Journal.KeepFrom] = found
   const moved = os.moveAnywhere(found, bytes)
-  journal[Journal.LooseStart] = moved
-  journal[Journal.LooseBytes] = moved < 0 ? 0 : bytes
-  if (moved >= 0 && os.releaseLoose() < 0) os.keepLoose()
-  releaseHeld(context)
-  journal[Journal.HeldBase] = -1
+  journal[Journal.HeldBase] = moved
+  releaseProbe(context)
   if (moved < 0 && moved !== -EINVAL) return { syscall: 'mremap', errno: moved }
   words[Word.MovesFiles] = moved < 0 ? 2 : 1
   return undefined
 }
 
-/** What `probeFiles` has left. */
+/** The page of `moveOnePage`, in KeepFrom, and where it has come to, in HeldBase, which is the same until it is known. */
 export function releaseProbe(context: Context): void {
-  const { journal } = context.layout
-  const base = journal[Journal.HeldBase]!
-  const bytes = journal[Journal.HeldTo]!
-  if (base < 0) return
-  if (journal[Journal.IsPlain] === 1) {
-    if (base >= 0) releaseHeld(context)
-  } else if (bytes > 0) leak(context, bytes)
+  const { os, geometry, layout } = context
+  const { journal } = layout
+  const bytes = geometry.bytesInOsPage
+  const mapped = journal[Journal.KeepFrom]!
+  const moved = journal[Journal.HeldBase]!
+  const isInFlight = Number.isNaN(moved) || (mapped > 0 && moved === mapped)
+  if (isInFlight && journal[Journal.IsPlain] !== 1) leak(context, bytes)
+  const release = (start: number): number => attempt(() => os.release(start, bytes))
+  const first = moved >= 0 && moved !== mapped ? release(moved) : 0
   journal[Journal.HeldBase] = -1
+  const second = mapped > 0 ? release(mapped) : 0
+  journal[Journal.KeepFrom] = 0
+  if (first !== 0) keepPage(context, moved, first)
+  if (second !== 0) keepPage(context, mapped, second)
+}
+
+function keepPage(context: Context, start: number, errno: number): void {
+  const bytes = context.geometry.bytesInOsPage
+  if (errno < 0) context.os.addStray({ start, bytes })
+  else leak(context, bytes)
 }
 
 // ── after a death or an exception ──

@@ -63,10 +63,11 @@ function publishTarget(context: Context): boolean {
   const pages = shift / BYTES_IN_PAGE
   const chunks = Math.ceil((reached - first) / map.pagesInChunk)
   const rest = { start: reached + pages, limit: limit + pages }
+  images.copy(moved + pages, limit + pages, moved)
   const prot = reached < limit ? closeRest(context, rest) : NO_ACCESS
   if (chunks > 0) map.copyTo({ start: source.start, limit: source.start + chunks }, target.start)
   setPages(context, rest.start, (target.start + chunks) * map.pagesInChunk, prot)
-  if (moved > first && !images.isEmpty) images.copy(first, moved, first + pages)
+  images.copy(first, moved, first + pages)
   if (reached < limit && prot !== ANY) restoreHints(context, chunksOf(context, rest))
   if (moved < reached) adoptFromOs(context, chunksOf(context, { start: moved + pages, limit: rest.start }))
   return prot !== ANY

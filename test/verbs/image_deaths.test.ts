@@ -94,6 +94,7 @@ const DEATHS: Readonly<Record<string, readonly number[]>> = {
   'reset by copying back': [3, 8, 9],
   'reset by copying many pages back, twice': [2, 9, 14],
   'load an image into a shared heap, and reset it': [19, 23, 33],
+  'move memory in several mappings, some of them loaded': [12, 16, 20, 24, 30, 36, 42],
 }
 
 for (const [name, points] of Object.entries(DEATHS)) {

@@ -17,6 +17,7 @@ import {
   snapshot,
 } from '../support/images.js'
 import { CHUNK, OS_PAGES, PAGES, PAGES_PER_OS_PAGE } from '../support/os_tools.js'
+import { osPermissions } from '../support/support.js'
 
 export const WINDOW = 6
 
@@ -87,6 +88,39 @@ function checkReset(mmapper: ChunkStateMmapper, start: number, written = WRITTEN
   assert.is(firstDifference(content, expected), -1)
   resetRange(mmapper, start, 3 * CHUNK)
   holds(mmapper, start, loaded)
+}
+
+const MOVED = [0, 3, PAGES - 1, PAGES + 2, 2 * PAGES - 1]
+
+function prepareMove(mmapper: ChunkStateMmapper, start: number): void {
+  loadImage(mmapper, start, CHUNK + PAGE, MemoryImage.of(pattern(CHUNK / 2, 1)))
+  mmapper.ensureMapped(start + CHUNK, PAGES)
+  for (const page of MOVED) poke(mmapper, start + page * PAGE, 255)
+  mmapper.protect(start + PAGE, 1, MmapProtection.Read)
+  mmapper.protect(start + CHUNK + 2 * PAGE, 3, MmapProtection.ReadExec)
+}
+
+/** Each page is at one of the two places, or an injected call threw, and it may be at either; changes too. */
+function checkMoved(mmapper: ChunkStateMmapper, from: number, to: number): void {
+  const expected = new Uint8Array(2 * CHUNK)
+  expected.set(pattern(CHUNK / 2, 1))
+  for (const page of MOVED) expected[page * PAGE] = 255
+  const loaded = new Uint8Array(2 * CHUNK)
+  loaded.set(pattern(CHUNK / 2, 1))
+  for (let page = 0; page < 2 * PAGES; page++) {
+    const places = [from, to].map(start => start + page * PAGE)
+    const found = places.filter(at => isReadable(mmapper, at))
+    const wanted = expected.subarray(page * PAGE, (page + 1) * PAGE)
+    const holding = found.filter(at => firstDifference(contentOf(mmapper, at, PAGE), wanted) < 0)
+    assert.ok(holding.length > 0, `page ${page} is at neither place`)
+    const isChanged = firstDifference(wanted, loaded.subarray(page * PAGE, (page + 1) * PAGE)) >= 0
+    assert.ok(!isChanged || changedPages(mmapper, holding[0]!, PAGE).length > 0, `page ${page} has changed`)
+  }
+}
+
+function isReadable(mmapper: ChunkStateMmapper, address: number): boolean {
+  if (mmapper.stateAt(address) !== 'Mapped') return false
+  return osPermissions(address, PAGE)[0]!.permissions.startsWith('r')
 }
 
 export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
@@ -221,6 +255,26 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
         holds(mmapper, run.start, pattern(5 * CHUNK, 1).slice(from, from + run.bytes))
       }
     },
+  },
+  'move memory in several mappings, some of them loaded': {
+    memory: 'reserved',
+    prepare: prepareMove,
+    run: (mmapper, start) => mmapper.move(start, start + 3 * CHUNK, 2 * PAGES),
+    check: (mmapper, start) => checkMoved(mmapper, start, start + 3 * CHUNK),
+  },
+  'move memory of a shared heap forth and back': {
+    memory: 'heap',
+    prepare: mmapper => {
+      const heap = mmapper.reserveSharedHeap(4 * CHUNK)
+      prepareMove(mmapper, heap.start)
+      return { heap }
+    },
+    run: (_, __, { heap }: { heap: SharedHeap }) => {
+      heap.move(0, 2 * CHUNK, 2 * CHUNK)
+      heap.move(2 * CHUNK, 0, 2 * CHUNK)
+    },
+    // Another attachment may not touch the pages.
+    check: mmapper => mmapper.stats(),
   },
   'load an image into a shared heap, and reset it': {
     memory: 'heap',
