@@ -112,7 +112,6 @@ for (const [verb, call] of Object.entries(STORMS)) {
     () => {
       const result = resultOf(`
         const { MemoryImage } = lib
-        const OS_PAGE = libcSyscalls().sysconf(30)
         const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 47 })
         const start = mmapper.quarantineAddressRangeAnywhere(2 ** 21)
         const reservation = mmapper.reserve(2 ** 33)
@@ -149,7 +148,6 @@ testIf(
   'decommit without room for mappings drops the content only, and what is mapped again is zeros',
   () => {
     const result = resultOf(`
-      const OS_PAGE = libcSyscalls().sysconf(30)
       const mmapper = new ChunkStateMmapper({ logGranularity: 16, logMappableBytes: 47 })
       const start = mmapper.quarantineAddressRangeAnywhere(3000 * 16)
       const at = chunk => start + chunk * 65536
