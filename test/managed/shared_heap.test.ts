@@ -76,7 +76,7 @@ test('a heap is whole chunks, aligned in the address space, inside a buffer of f
     assert.is(heap.start % mmapper.granularity, 0)
     assert.is(heap.bytes, HEAP)
     assert.is(addressOf(new Uint8Array(heap.buffer, 0, 1)) + heap.byteOffset, heap.start)
-    assert.ok(heap.byteOffset >= BYTES_IN_PAGE)
+    assert.ok(heap.byteOffset >= BYTES_IN_OS_PAGE)
     assert.ok(heap.byteOffset + heap.bytes <= heap.buffer.byteLength)
     assert.throws(() =>
       (heap.buffer as unknown as { grow(n: number): void }).grow(heap.buffer.byteLength + 1),
@@ -324,19 +324,22 @@ test('a view of fixed length is a plain Uint8Array over any part, mapped or not'
 /** The OS's permissions of the whole buffer, neighbours with the same joined, in pages from its base on. */
 function bufferPermissions({ buffer, byteOffset, start }: SharedHeap): [string, number][] {
   const pieces = osPermissions(start - byteOffset, buffer.byteLength)
-  return pieces.map(piece => [piece.permissions, piece.bytes / BYTES_IN_PAGE])
+  return pieces.map(piece => [piece.permissions, piece.bytes / BYTES_IN_OS_PAGE])
 }
 
 testIf(test, hasMaps, 'no /proc/self/maps', 'the buffer is inaccessible but for its first page', () => {
   for (const logGranularity of [16, 22]) {
     withHeap(
       (_, heap) => {
-        const pages = heap.buffer.byteLength / BYTES_IN_PAGE
+        const pages = heap.buffer.byteLength / BYTES_IN_OS_PAGE
         assert.equal(bufferPermissions(heap), [
           ['rw-p', 1],
           ['---p', pages - 1],
         ])
-        assert.ok(heap.byteOffset >= 2 ** 16 + BYTES_IN_PAGE, 'a guard that a small program does not cross')
+        assert.ok(
+          heap.byteOffset >= 2 ** 16 + BYTES_IN_OS_PAGE,
+          'a guard that a small program does not cross',
+        )
         assert.ok(heap.byteOffset + heap.bytes < heap.buffer.byteLength, 'a guard behind')
         heap.commit(0, heap.bytes)
         assert.equal(
@@ -354,7 +357,7 @@ testIf(test, hasMaps, 'no /proc/self/maps', 'the buffer is inaccessible but for 
 testIf(test, hasMaps, 'no /proc/self/maps', 'a heap without guard has slack as the engine made it', () => {
   withHeap(
     (_, heap) => {
-      const pages = heap.buffer.byteLength / BYTES_IN_PAGE
+      const pages = heap.buffer.byteLength / BYTES_IN_OS_PAGE
       assert.equal(bufferPermissions(heap), [['rw-p', pages]])
     },
     { guard: false },

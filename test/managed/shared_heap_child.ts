@@ -6,6 +6,7 @@
 import { inspect } from 'node:util'
 import { isMainThread, Worker, workerData } from 'node:worker_threads'
 import { ChunkStateMmapper, type MmapperHandle, SharedHeap, type SharedHeapHandle } from '../../lib/index.js'
+import { BYTES_IN_OS_PAGE } from '../support/support.js'
 
 const HEAPS = Number(process.env.MMAPPER_TEST_HEAPS ?? 1500)
 const SMALL = { logGranularity: 16 }
@@ -194,7 +195,8 @@ const SCENARIOS: Readonly<Record<string, () => void | Promise<void>>> = {
     const words = new Int32Array(heap.buffer)
     words[5] = 1
     console.log('began')
-    words[1024] = 1
+    // Its first page is accessible.
+    words[BYTES_IN_OS_PAGE / 4] = 1
   },
 
   behind() {
