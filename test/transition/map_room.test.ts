@@ -117,7 +117,7 @@ for (const [verb, call] of Object.entries(STORMS)) {
         const reservation = mmapper.reserve(2 ** 33)
         const image = MemoryImage.of(new Uint8Array(65536).fill(1))
         const at = chunk => start + chunk * 65536
-        if ('${verb}' === 'protect' || '${verb}' === 'advise') mmapper.ensureMapped(at(0), 2 ** 21)
+        if ('${verb}' === 'protect' || '${verb}' === 'advise') mmapper.ensureMapped(at(0), 2 ** 18)
         const call = ${call}
         ${FILL}
         let calls = 0
