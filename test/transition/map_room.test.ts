@@ -10,17 +10,17 @@ import { KEPT_MAPPINGS } from '../../lib/os/map_count.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { growthOfChunk, growthOfPages, growthOfRange, NOBODY } from '../../lib/transition/map_room.js'
 import { resultOf } from '../support/children.js'
+import { CHUNK, LOG_GRANULARITY, PAGES, PAGES_PER_OS_PAGE } from '../support/os_tools.js'
 import { osMappings, testIf } from '../support/support.js'
 
 const isLinux = process.platform === 'linux'
-const CHUNK = 2 ** 16
 const PAGE = 4096
 const CHUNKS = 12
 
 testIf(test, isLinux, 'mappings are counted on Linux', 'what is counted is what the OS has', () => {
-  using mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  using mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   const context = contextOf(mmapper)
-  const start = mmapper.quarantineAddressRangeAnywhere((CHUNKS + 2) * (CHUNK / PAGE)) + CHUNK
+  const start = mmapper.quarantineAddressRangeAnywhere((CHUNKS + 2) * PAGES) + CHUNK
   const first = start / CHUNK
   const mappings = (): number =>
     osMappings().filter(one => one.start < start + CHUNKS * CHUNK + CHUNK && one.limit > start - CHUNK).length
@@ -32,13 +32,13 @@ testIf(test, isLinux, 'mappings are counted on Linux', 'what is counted is what 
   })
   fc.assert(
     fc.property(fc.array(step, { maxLength: 30 }), steps => {
-      mmapper.decommit(start, CHUNKS * (CHUNK / PAGE))
+      mmapper.decommit(start, CHUNKS * PAGES)
       const before = mappings()
       let counted = 0
       for (const { chunk, prot, kind } of steps) {
         const at = start + chunk * CHUNK
         const isMapped = mmapper.stateAt(at) === MapState.Mapped
-        const pages = CHUNK / PAGE
+        const pages = PAGES
         const code = protectionCode(prot)
         if (kind === 'protect' && isMapped) {
           counted += growthOfPages(context, at / PAGE, at / PAGE + pages, code)
@@ -59,21 +59,21 @@ testIf(test, isLinux, 'mappings are counted on Linux', 'what is counted is what 
 })
 
 test('a range counts as one chunk does, less a border where it is not alike', () => {
-  using mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+  using mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY })
   const context = contextOf(mmapper)
-  const start = mmapper.quarantineAddressRangeAnywhere(8 * 16)
+  const start = mmapper.quarantineAddressRangeAnywhere(8 * PAGES)
   const range = { start: start / CHUNK + 2, limit: start / CHUNK + 6 }
   assert.is(growthOfRange(context, range, 2), 2)
   assert.is(growthOfRange(context, range, NO_ACCESS), 0)
   assert.is(growthOfRange(context, range, NOBODY), 2)
-  mmapper.ensureMapped(start, 3 * 16)
+  mmapper.ensureMapped(start, 3 * PAGES)
   assert.is(growthOfRange(context, range, 2), 0, 'a border within goes, and one comes')
   assert.is(growthOfRange(context, { start: range.start + 1, limit: range.limit }, 2), 0)
-  mmapper.ensureMapped(start, 8 * 16)
-  mmapper.protect(start + 4 * CHUNK, 1, 'Read')
+  mmapper.ensureMapped(start, 8 * PAGES)
+  mmapper.protect(start + 4 * CHUNK, PAGES_PER_OS_PAGE, 'Read')
   assert.is(growthOfChunk(context, range.start, 2, 0), 2)
   assert.is(growthOfChunk(context, range.start + 1, 2, 0), 1, 'beside pages that differ')
-  assert.is(growthOfPages(context, (start + 4 * CHUNK) / PAGE, (start + 4 * CHUNK) / PAGE + 16, 2), -2)
+  assert.is(growthOfPages(context, (start + 4 * CHUNK) / PAGE, (start + 4 * CHUNK) / PAGE + PAGES, 2), -2)
   const end = context.map.chunks
   assert.is(growthOfChunk(context, 0, 0, 2), 0, 'the first there can be')
   assert.is(growthOfRange(context, { start: end - 1, limit: end }, 2), 2, 'nothing is mapped there')
