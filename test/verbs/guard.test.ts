@@ -248,16 +248,27 @@ testIf(
       const calls = libcSyscalls()
       const madvise = (start, bytes, advice) => advice === 102 ? -22 : calls.madvise(start, bytes, advice)
       const mmapper = new ChunkStateMmapper({ syscalls: { ...calls, madvise } })
-      const heap = mmapper.reserveSharedHeap(2 ** 18 * OS_PAGE)
-      heap.commit(0, heap.bytes)
+      // Node 20 makes no buffer of 4 GiB.
+      const heaps = [], GUARDS_IN_HEAP = 2 ** 29 / OS_PAGE
+      const addHeap = () => {
+        const heap = mmapper.reserveSharedHeap(2 ** 30)
+        heap.commit(0, heap.bytes)
+        heaps.push(heap)
+      }
       let guards = 0
-      const storm = () => { for (; guards < 100_000; guards++) heap.guard(2 * guards * OS_PAGE, OS_PAGE) }
+      const storm = () => {
+        for (; guards < 100_000; guards++) {
+          const at = guards % GUARDS_IN_HEAP
+          if (guards === heaps.length * GUARDS_IN_HEAP) addHeap()
+          heaps.at(-1).guard(2 * at * OS_PAGE, OS_PAGE)
+        }
+      }
       const { reason, message } = thrown(storm)
       const { length } = readFileSync('/proc/self/maps', 'latin1').split('\\n')
       // The engine goes on.
       const objects = Array.from({ length: 500_000 }, (_, index) => ({ index }))
-      heap.unguard(0, OS_PAGE * 200)
-      heap.guard(0, OS_PAGE)
+      heaps[0].unguard(0, OS_PAGE * 200)
+      heaps[0].guard(0, OS_PAGE)
       print([reason, message, guards, length, objects.length, mmapper.audit()])
       process.exit()
     `) as [string, string, number, number, number, unknown[]]

@@ -54,6 +54,12 @@ function holds(mmapper: ChunkStateMmapper, start: number, content: Uint8Array): 
   assert.is(firstDifference(contentOf(mmapper, start, content.length), content), -1)
 }
 
+/** Loads an image that is needed no more: of what waits to be collected there would be gigabytes. */
+function loadNew(mmapper: ChunkStateMmapper, start: number, bytes: number, content: Uint8Array): void {
+  using image = MemoryImage.of(content)
+  loadImage(mmapper, start, bytes, image)
+}
+
 /** Pages of a pattern with some of them changed, as memory that was written holds them. */
 function changed(content: Uint8Array, pages: readonly number[], value: number): Uint8Array {
   const copy = content.slice()
@@ -67,7 +73,7 @@ const WRITTEN = [0, OS_PAGES, OS_PAGES + 1, 2 * OS_PAGES]
 const MANY = [2, 4, 6, 8, 10].concat([4, 6, 8, 10].map(page => OS_PAGES + page))
 
 function prepareReset(mmapper: ChunkStateMmapper, start: number): void {
-  loadImage(mmapper, start, 2 * CHUNK, MemoryImage.of(pattern(CHUNK, 1)))
+  loadNew(mmapper, start, 2 * CHUNK, pattern(CHUNK, 1))
   mmapper.ensureMapped(start + 2 * CHUNK, PAGES)
   for (const page of WRITTEN) poke(mmapper, start + page * PAGE, 255)
   mmapper.protect(start + CHUNK, 2 * PAGES_PER_OS_PAGE, MmapProtection.NoAccess)
@@ -146,7 +152,7 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
   'load a second image over a part of the first': {
     memory: 'reserved',
     prepare: (mmapper, start) => {
-      loadImage(mmapper, start, 2 * CHUNK, MemoryImage.of(pattern(2 * CHUNK, 1)))
+      loadNew(mmapper, start, 2 * CHUNK, pattern(2 * CHUNK, 1))
       return MemoryImage.of(pattern(CHUNK, 2))
     },
     run: (mmapper, start, image: MemoryImage) => loadImage(mmapper, start + PAGE, CHUNK, image),
@@ -185,7 +191,7 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
   'load only zeros, from behind the end of an image': {
     memory: 'reserved',
     prepare: (mmapper, start) => {
-      loadImage(mmapper, start, CHUNK, MemoryImage.of(pattern(CHUNK, 1)))
+      loadNew(mmapper, start, CHUNK, pattern(CHUNK, 1))
       return MemoryImage.of(pattern(PAGE, 2))
     },
     run: (mmapper, start, image: MemoryImage) =>
@@ -239,7 +245,7 @@ export const IMAGE_SCENARIOS: Readonly<Record<string, ImageScenario>> = {
   },
   'decommit and unmap memory that was loaded': {
     memory: 'reserved',
-    prepare: (mmapper, start) => loadImage(mmapper, start, 5 * CHUNK, MemoryImage.of(pattern(5 * CHUNK, 1))),
+    prepare: (mmapper, start) => loadNew(mmapper, start, 5 * CHUNK, pattern(5 * CHUNK, 1)),
     run: (mmapper, start) => {
       mmapper.decommit(start + CHUNK, PAGES)
       mmapper.unmap(start + 3 * CHUNK, PAGES)
