@@ -1,5 +1,6 @@
 /** System calls that count, fail or throw, and a window of addresses that nothing else uses. */
 import { libcSyscalls, type Syscalls } from '../../lib/index.js'
+import { PLATFORM } from '../../lib/os/libc.js'
 import { BYTES_IN_OS_PAGE } from './support.js'
 
 export { BYTES_IN_OS_PAGE, PAGES_PER_OS_PAGE } from './support.js'
@@ -31,6 +32,12 @@ export function between(start: number, limit: number): string {
 /** Whether a message begins as the error of an action on a range does. */
 export const beginsWith = (action: string, start: number, limit: number): RegExp =>
   new RegExp(`^Cannot ${action} ${between(start, limit).replace(/[()]/g, '\\$&')}`)
+
+/** Touching a page brings no others with it, as it does where the OS gives huge pages to all, and memory is as large as one. */
+export function withoutHugePages(start: number, bytes: number): void {
+  // An error where there are none.
+  libcSyscalls().madvise(start, bytes, PLATFORM!.advice.NoHugePage!)
+}
 
 /** Numbers of Linux, as Node's errno has them: negative. */
 export const ERRNO = { EPERM: -1, EAGAIN: -11, ENOMEM: -12, EEXIST: -17, EINVAL: -22 } as const

@@ -30,6 +30,7 @@ import {
   PAGES_PER_OS_PAGE,
   thrownBy,
   WINDOW,
+  withoutHugePages,
 } from '../support/os_tools.js'
 import { checkAgainstOs } from '../support/recount.js'
 import { osPermissions } from '../support/support.js'
@@ -108,6 +109,7 @@ test('changed pages of an image are told, joined, and only they', () =>
 test('touched pages of memory that was never loaded are changed', () =>
   withMapper(mmapper => {
     mmapper.ensureMapped(at(0), 2 * PAGES)
+    withoutHugePages(at(0), 2 * CHUNK)
     poke(mmapper, at(0) + 5 * PAGE, 1)
     assert.equal(changedPages(mmapper, at(0), 2 * CHUNK), ['5'])
   }))

@@ -15,6 +15,7 @@ import {
   PAGES_PER_OS_PAGE,
   thrownBy,
   WINDOW,
+  withoutHugePages,
 } from '../support/os_tools.js'
 import { testIf } from '../support/support.js'
 
@@ -31,6 +32,7 @@ function withMemory(body: (count: (from: number, pages: number) => number) => vo
   })
   mmapper.quarantineAddressRange(WINDOW, ALL * PAGES_PER_OS_PAGE)
   mmapper.ensureMapped(WINDOW, 4 * PAGES)
+  withoutHugePages(WINDOW, 4 * CHUNK)
   const bytes = new Uint8Array(mmapper.view(WINDOW, 4 * CHUNK))
   for (const page of [0, 5, 6, 20]) bytes[page * PAGE + 9] = 7
   const context = contextOf(mmapper)
