@@ -1,10 +1,26 @@
 /** What `ensureMapped` asks of the OS, call by call, and what holds where it was refused. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { ChunkStateMmapper, libcSyscalls, MmapAnnotation, MmapProtection } from '../../lib/index.js'
+import {
+  ChunkStateMmapper,
+  libcSyscalls,
+  MemoryImage,
+  MmapAnnotation,
+  MmapProtection,
+} from '../../lib/index.js'
+import { PLATFORM } from '../../lib/os/libc.js'
 import * as Journal from '../../lib/shared_state/journal.js'
 import { contextOf } from '../../lib/transition/context.js'
-import { CHUNK, ERRNO, LOG_GRANULARITY, PAGES, thrownBy, WINDOW } from '../support/os_tools.js'
+import { contentOf, loadImage } from '../support/images.js'
+import {
+  BYTES_IN_OS_PAGE,
+  CHUNK,
+  ERRNO,
+  LOG_GRANULARITY,
+  PAGES,
+  thrownBy,
+  WINDOW,
+} from '../support/os_tools.js'
 import { at, huge, statesOf, watchCalls } from '../support/watched_calls.js'
 
 const libc = libcSyscalls()
@@ -224,6 +240,69 @@ test('huge pages are told once, of the chunks that are to have them, and a name 
     calls(() => mmapper.decommit(at(6), 2 * PAGES)),
     ['replace 6+2 -', 'huge 6+2'],
   )
+  mmapper[Symbol.dispose]()
+})
+
+test('a run whose call throws is not known, whatever became of the run before: leaked, counted, not released', () => {
+  const { mmapper, rig, calls } = watchCalls()
+  mmapper.ensureMapped(at(1), PAGES)
+  rig.refuse = call => {
+    if (call === 'mmap 2+1 rw') throw new Error('injected')
+    return undefined
+  }
+  const made = calls(() => assert.throws(() => mmapper.ensureMapped(at(0), 3 * PAGES), /injected/))
+  assert.equal(made, ['mmap 0+1 rw', 'mmap 2+1 rw', 'munmap 0+1'])
+  assert.is(mmapper.stats().leakedBytes, CHUNK)
+  assert.is(statesOf(mmapper, 3), 'UMU')
+  rig.refuse = () => undefined
+  mmapper[Symbol.dispose]()
+})
+
+test('a chunk whose commit throws is inaccessible again', () => {
+  for (const options of [{}, { protection: MmapProtection.Read }]) {
+    const { mmapper, rig, calls } = watchCalls()
+    mmapper.quarantineAddressRange(at(0), 3 * PAGES)
+    rig.refuse = (call, real) => {
+      if (!call.startsWith('mprotect')) return undefined
+      real()
+      throw new Error('injected')
+    }
+    const made = calls(() => assert.throws(() => mmapper.ensureMapped(at(1), PAGES, options), /injected/))
+    assert.equal(made, [
+      options.protection === undefined ? 'mprotect 1+1 rw' : 'mprotect 1+1 r',
+      'replace 1+1 -',
+    ])
+    assert.is(statesOf(mmapper, 3), 'QQQ')
+    rig.refuse = () => undefined
+    assert.equal(mmapper.audit(), [])
+    mmapper[Symbol.dispose]()
+  }
+})
+
+test('what is loaded still, though it was decommitted, is zeros when it is mapped again', () => {
+  const { mmapper, calls, refuse } = watchCalls()
+  const { images } = contextOf(mmapper)
+  mmapper.quarantineAddressRange(at(0), 2 * PAGES)
+  mmapper.ensureMapped(at(0), 2 * PAGES)
+  mmapper.advise(at(0), PAGES, 'DontDump')
+  using image = MemoryImage.of(new Uint8Array(2 * BYTES_IN_OS_PAGE).fill(7))
+  for (const start of [at(0) + BYTES_IN_OS_PAGE, at(1) + BYTES_IN_OS_PAGE]) {
+    loadImage(mmapper, start, 4 * BYTES_IN_OS_PAGE, image)
+  }
+  refuse('replace 0+1 -')
+  mmapper.decommit(at(0), PAGES)
+  assert.is(statesOf(mmapper, 2), 'QM')
+  assert.is(mmapper.stats().discards, 1)
+  refuse()
+  const made = calls(() => mmapper.ensureMapped(at(0), PAGES))
+  const pages = BYTES_IN_OS_PAGE / CHUNK
+  // What was advised is told again.
+  const told = `advise ${PLATFORM!.advice.DontDump} 0+1`
+  assert.equal(made, [`replace ${pages}+${2 * pages} -`, told, 'discard 0+1', 'mprotect 0+1 rw'])
+  assert.ok(contentOf(mmapper, at(0), CHUNK).every(byte => byte === 0))
+  const loaded = images.over(0, 2 ** 40).map(({ start }) => start * 4096)
+  assert.equal(loaded, [at(1) + BYTES_IN_OS_PAGE, at(1) + 3 * BYTES_IN_OS_PAGE])
+  assert.equal(mmapper.audit(), [])
   mmapper[Symbol.dispose]()
 })
 

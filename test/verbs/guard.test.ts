@@ -14,6 +14,7 @@ import {
 import { PLATFORM } from '../../lib/os/libc.js'
 import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
+import { guard, unguard } from '../../lib/verbs/guard.js'
 import { resultOf, runChild } from '../support/children.js'
 import { type Memory, wasm } from '../support/guests.js'
 import { CHUNK, ERRNO, LOG_GRANULARITY, PAGES, PAGES_PER_OS_PAGE, thrownBy } from '../support/os_tools.js'
@@ -263,16 +264,19 @@ testIf(
           heaps.at(-1).guard(2 * at * OS_PAGE, OS_PAGE)
         }
       }
-      const { reason, message } = thrown(storm)
+      const { reason, message, code, syscall, address, bytes } = thrown(storm)
+      const place = heaps.at(-1).start + 2 * (guards % GUARDS_IN_HEAP) * OS_PAGE
+      const error = [code, syscall, address === place, bytes / OS_PAGE]
       const { length } = readFileSync('/proc/self/maps', 'latin1').split('\\n')
       // The engine goes on.
       const objects = Array.from({ length: 500_000 }, (_, index) => ({ index }))
       heaps[0].unguard(0, OS_PAGE * 200)
       heaps[0].guard(0, OS_PAGE)
-      print([reason, message, guards, length, objects.length, mmapper.audit()])
+      print([reason, message, guards, length, objects.length, mmapper.audit(), error])
       process.exit()
-    `) as [string, string, number, number, number, unknown[]]
-    const [reason, message, guards, length, , discrepancies] = result
+    `) as [string, string, number, number, number, unknown[], unknown[]]
+    const [reason, message, guards, length, , discrepancies, error] = result
+    assert.equal(error, ['ENOMEM', 'mprotect', true, 1])
     const most = Number(readFileSync('/proc/sys/vm/max_map_count', 'utf8'))
     assert.is(reason, 'map-count')
     assert.match(message, /^Cannot guard 0x.*unguard.*Linux 6\.16/)
@@ -285,9 +289,85 @@ testIf(
 testIf(test, isLinux, 'no guards here', 'an adopted memory has guards of the kernel only', () => {
   const mmapper = new ChunkStateMmapper({ logGranularity: LOG_GRANULARITY, syscalls: old })
   const memory = mmapper.adoptMemory(new wasm.Memory({ initial: 1 }))
-  const error = thrownBy(() => memory.guard(0, PAGE))
-  assert.instance(error, MmapError)
-  assert.is(error.reason, 'unsupported')
+  for (const act of [() => memory.guard(0, PAGE), () => memory.unguard(0, PAGE)]) {
+    const error = thrownBy(act)
+    assert.instance(error, MmapError)
+    assert.is(error.reason, 'unsupported')
+    assert.equal([error.code, error.syscall], ['ENOTSUP', 'madvise'])
+    assert.match(error.message, /^Cannot guard 0x/)
+  }
+  memory.dispose()
+  mmapper[Symbol.dispose]()
+})
+
+testIf(
+  test,
+  hasGuards,
+  'no guards here',
+  'what is not own memory is not guarded, nor is the kernel asked',
+  () => {
+    let asked = 0
+    const mmapper = new ChunkStateMmapper({
+      logGranularity: 16,
+      syscalls: {
+        ...others,
+        madvise: (...args) => {
+          asked++
+          return madvise(...args)
+        },
+      },
+    })
+    const start = mmapper.quarantineAddressRangeAnywhere(2 * (CHUNK / PAGE))
+    mmapper.ensureMapped(start, CHUNK / PAGE)
+    const context = contextOf(mmapper)
+    guard(context, start, PAGE)
+    asked = 0
+    for (const act of [guard, unguard]) {
+      const error = thrownBy(() => act(context, start, 2 * CHUNK, 'ReadWrite'))
+      assert.equal([error.code, error.operation], ['ERR_MAP_STATE', act.name])
+    }
+    assert.is(asked, 0)
+    mmapper[Symbol.dispose]()
+  },
+)
+
+testIf(
+  test,
+  hasGuards && NO_TRACKING === '',
+  NO_TRACKING,
+  'who guards tells trackers what had content',
+  () => {
+    const mmapper = new ChunkStateMmapper({ logGranularity: 16 })
+    const other = ChunkStateMmapper.attach(mmapper.handle)
+    const memory = mmapper.reserve(CHUNK)
+    memory.commit(0, CHUNK)
+    touch(mmapper, memory, 2, 5, 9)
+    memory.guard(0, PAGE)
+    const tracker = memory.trackWrites()
+    // This attachment has never looked at pages before.
+    guard(contextOf(other), memory.start + PAGE, 6 * PAGE)
+    memory.unguard(0, CHUNK)
+    assert.is(takenBy(tracker), '2 5')
+    memory.unguard(0, CHUNK)
+    assert.is(takenBy(tracker), '', 'ending guards changes no other content')
+    memory.dispose()
+    other[Symbol.dispose]()
+    mmapper[Symbol.dispose]()
+  },
+)
+
+testIf(test, isLinux, 'guards are of Linux', 'ending guards by protection leaves other protections', () => {
+  const mmapper = new ChunkStateMmapper({ logGranularity: 16, syscalls: old })
+  const memory = mmapper.reserve(CHUNK)
+  memory.commit(0, CHUNK)
+  memory.protect(4 * PAGE, PAGE, 'Read')
+  memory.guard(2 * PAGE, PAGE)
+  memory.unguard(0, CHUNK)
+  const { map } = contextOf(mmapper)
+  assert.equal(
+    [2, 3, 4].map(page => protectionOf(map.protectionOfPage(memory.start / PAGE + page))),
+    ['ReadWrite', 'ReadWrite', 'Read'],
+  )
   memory.dispose()
   mmapper[Symbol.dispose]()
 })
@@ -304,8 +384,14 @@ testIf(test, hasGuards, 'no guards here', 'a refusal of the kernel changes nothi
   touch(mmapper, memory, 1)
   memory.guard(0, PAGE)
   isRefusing = true
-  assert.is(thrownBy(() => memory.guard(PAGE, PAGE)).code, 'ENOMEM')
-  assert.is(thrownBy(() => memory.unguard(0, PAGE)).code, 'ENOMEM')
+  for (const [act, message] of [
+    [() => memory.guard(PAGE, PAGE), /^Cannot guard 0x/],
+    [() => memory.unguard(0, PAGE), /^Cannot unguard 0x/],
+  ] as const) {
+    const error = thrownBy(act)
+    assert.equal([error.code, error.syscall], ['ENOMEM', 'madvise'])
+    assert.match(error.message, message)
+  }
   assert.is(byteAt(mmapper, memory, 1), 1)
   assert.ok(isGuarded(mmapper, memory, 0))
   isRefusing = false

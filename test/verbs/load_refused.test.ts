@@ -32,6 +32,7 @@ function check(name: string, run: (rig: Rig) => void, disposed?: (calls: readonl
     const state = { answer: (_: string): number | undefined => undefined }
     const syscalls = wrapSyscalls((name, args, real) => {
       if (!/^m(map|unmap|protect|remap|advise)$/.test(name) || args[1] === 0) return real()
+      assert.ok(Number.isSafeInteger(args[0]))
       const chunk = Math.floor(((args[0] as number) - WINDOW) / CHUNK)
       const call = `${name} ${chunk >= 0 && chunk < 4 ? chunk : 'elsewhere'}`
       calls.push(call)
@@ -208,8 +209,13 @@ check(
     assert.is(images.kept.over(first, first + PAGES).length, 1)
     load()
     assert.equal(images.kept.over(first, first + PAGES), [])
-    for (const page of [0, 3, PAGES - 1]) {
-      mmapper.protect(at(0) + page * PAGE, 1, 'Read')
+    for (const [page, pages] of [
+      [0, 1],
+      [3, 1],
+      [PAGES - 1, 1],
+      [0, PAGES],
+    ] as const) {
+      mmapper.protect(at(0) + page * PAGE, pages, 'Read')
       assert.is(map.protectionOfPage(first + page), READ)
       load()
       assert.is(map.protectionOfPage(first + page), READ_WRITE)
