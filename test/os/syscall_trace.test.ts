@@ -55,6 +55,21 @@ test('each system call is published with arguments, result and duration', () => 
   })
 })
 
+test('the calls for one chunk of a reservation are published before the call returns', () => {
+  withMapper(mmapper => {
+    mmapper.quarantineAddressRange(WINDOW, 2 * PAGES)
+    const names = (run: () => void): string[] => listening(run).map(({ name }) => name)
+    assert.equal(
+      names(() => mmapper.ensureMapped(WINDOW, PAGES)),
+      ['mprotect'],
+    )
+    assert.equal(
+      names(() => mmapper.decommit(WINDOW, PAGES)),
+      ['mmap'],
+    )
+  })
+})
+
 test('a failing call is published with its error', () => {
   withMapper(mmapper => {
     libc.mmap(WINDOW, CHUNK, 0, 0x100022, -1, 0)

@@ -5,6 +5,7 @@ import { ChunkStateMmapper, MemoryImage, SharedHeap } from '../../lib/index.js'
 import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
 import { isReachable, settleHeaps } from '../../lib/transition/lent_ranges.js'
+import { commitReserved } from '../../lib/verbs/ensure_mapped.js'
 import { guard, unguard } from '../../lib/verbs/guard.js'
 import { breakOff, DEAD_SLOT } from '../support/broken_off.js'
 import { changedPages, loadImage, resetRange, snapshot } from '../support/images.js'
@@ -51,6 +52,10 @@ test('whoever does not hold the buffer is refused at each of its chunks, by name
         assert.is(error.bytes, 2 * CHUNK)
         if (start === heap.start) act(mmapper)
       }
+      // Who reserved these addresses before the heap came there.
+      const chunk = start / CHUNK
+      const error = thrownBy(() => commitReserved(contextOf(other), chunk, chunk + 1, {}))
+      assert.equal([error.code, error.operation, error.start], ['ERR_MAP_STATE', 'map', heap.start])
     }
   }
   assert.equal(mmapper.audit(), [])

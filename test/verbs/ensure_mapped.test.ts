@@ -1,6 +1,7 @@
 /** What `ensureMapped` asks of the OS, call by call, and what holds where it was refused. */
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
+import { READ, READ_WRITE } from '../../lib/base/protections.js'
 import {
   ChunkStateMmapper,
   libcSyscalls,
@@ -109,12 +110,16 @@ test('names are given to new memory, and again where a reservation gets another 
   mmapper.ensureMapped(at(4), PAGES)
   mmapper.decommit(at(0), 2 * PAGES)
   mmapper.ensureMapped(at(0), 2 * PAGES, { annotation: MmapAnnotation.misc('b') })
+  mmapper.quarantineAddressRange(at(8), 2 * PAGES, { annotation })
+  mmapper.ensureMapped(at(8), 2 * PAGES, huge)
+  mmapper.unmap(at(8), 2 * PAGES)
   const [a, b] = ['mmapper:misc:a', 'mmapper:misc:b']
   assert.equal(names, [
     [0, 2, a],
     [2, 2, a],
     [0, 2, a],
     [0, 2, b],
+    [8, 2, a],
   ])
   assert.equal(
     [...mmapper.runs()].map(run => run.annotation),
@@ -243,6 +248,21 @@ test('huge pages are told once, of the chunks that are to have them, and a name 
   mmapper[Symbol.dispose]()
 })
 
+test('what is Mapped in between keeps its protection', () => {
+  const { mmapper } = watchCalls()
+  mmapper.ensureMapped(at(1), PAGES)
+  mmapper.protect(at(1), PAGES, 'Read')
+  mmapper.quarantineAddressRange(at(2), PAGES)
+  mmapper.ensureMapped(at(0), 3 * PAGES)
+  assert.equal(mmapper.audit(), [])
+  const { map } = contextOf(mmapper)
+  assert.equal(
+    [0, 1, 2].map(chunk => map.protectionOfPage(at(chunk) / 4096)),
+    [READ_WRITE, READ, READ_WRITE],
+  )
+  mmapper[Symbol.dispose]()
+})
+
 test('a run whose call throws is not known, whatever became of the run before: leaked, counted, not released', () => {
   const { mmapper, rig, calls } = watchCalls()
   mmapper.ensureMapped(at(1), PAGES)
@@ -282,26 +302,29 @@ test('a chunk whose commit throws is inaccessible again', () => {
 test('what is loaded still, though it was decommitted, is zeros when it is mapped again', () => {
   const { mmapper, calls, refuse } = watchCalls()
   const { images } = contextOf(mmapper)
-  mmapper.quarantineAddressRange(at(0), 2 * PAGES)
-  mmapper.ensureMapped(at(0), 2 * PAGES)
-  mmapper.advise(at(0), PAGES, 'DontDump')
+  mmapper.quarantineAddressRange(at(0), 3 * PAGES)
+  mmapper.ensureMapped(at(0), 3 * PAGES)
+  mmapper.advise(at(1), PAGES, 'DontDump')
   using image = MemoryImage.of(new Uint8Array(2 * BYTES_IN_OS_PAGE).fill(7))
-  for (const start of [at(0) + BYTES_IN_OS_PAGE, at(1) + BYTES_IN_OS_PAGE]) {
-    loadImage(mmapper, start, 4 * BYTES_IN_OS_PAGE, image)
+  for (const chunk of [0, 1, 2]) {
+    loadImage(mmapper, at(chunk) + BYTES_IN_OS_PAGE, 4 * BYTES_IN_OS_PAGE, image)
   }
-  refuse('replace 0+1 -')
-  mmapper.decommit(at(0), PAGES)
-  assert.is(statesOf(mmapper, 2), 'QM')
+  refuse('replace 1+1 -')
+  mmapper.decommit(at(1), PAGES)
+  assert.is(statesOf(mmapper, 3), 'MQM')
   assert.is(mmapper.stats().discards, 1)
   refuse()
-  const made = calls(() => mmapper.ensureMapped(at(0), PAGES))
+  const made = calls(() => mmapper.ensureMapped(at(1), PAGES))
   const pages = BYTES_IN_OS_PAGE / CHUNK
   // What was advised is told again.
-  const told = `advise ${PLATFORM!.advice.DontDump} 0+1`
-  assert.equal(made, [`replace ${pages}+${2 * pages} -`, told, 'discard 0+1', 'mprotect 0+1 rw'])
-  assert.ok(contentOf(mmapper, at(0), CHUNK).every(byte => byte === 0))
+  const told = `advise ${PLATFORM!.advice.DontDump} 1+1`
+  assert.equal(made, [`replace ${1 + pages}+${2 * pages} -`, told, 'discard 1+1', 'mprotect 1+1 rw'])
+  assert.ok(contentOf(mmapper, at(1), CHUNK).every(byte => byte === 0))
   const loaded = images.over(0, 2 ** 40).map(({ start }) => start * 4096)
-  assert.equal(loaded, [at(1) + BYTES_IN_OS_PAGE, at(1) + 3 * BYTES_IN_OS_PAGE])
+  assert.equal(
+    loaded,
+    [0, 2].flatMap(chunk => [1, 3].map(page => at(chunk) + page * BYTES_IN_OS_PAGE)),
+  )
   assert.equal(mmapper.audit(), [])
   mmapper[Symbol.dispose]()
 })
