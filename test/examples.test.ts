@@ -43,6 +43,13 @@ const LINES: Readonly<Record<string, readonly RegExp[]>> = {
     /^filling, 3 times( +\S+ ms){2} +512\.0 MiB$/m,
     /^copying, 3 times( +\S+ ms){2} +1024\.0 MiB$/m,
   ],
+  'large-objects': [
+    /^allocated 24 objects, 240 MiB$/m,
+    process.platform === 'linux'
+      ? /^12 of them live: moved in \S+ ms, now 96 MiB in one piece$/m
+      : /^12 of them live: copied in /m,
+    /^Mapped 96 MiB, Quarantined 928 MiB$/m,
+  ],
   'time-travel':
     NO_TRACKING === ''
       ? [

@@ -71,6 +71,7 @@ function tryAll(platform: PlatformConstants, mmapper: ChunkStateMmapper): Findin
       auditing(mmapper),
       tracking(mmapper),
       guarding(mmapper),
+      moving(mmapper),
       ...advice(platform),
     ]
   } finally {
@@ -180,6 +181,19 @@ function guarding(mmapper: Mmapper): Finding {
   memory.guard(0, mmapper.granularity / 2)
   if (mmapper.stats().syscalls.mprotect === mprotect) return works(name, 'in any number')
   return fails(name, 'not in this kernel; by mprotect, two mappings each')
+}
+
+function moving(mmapper: Mmapper): Finding {
+  const name = 'moving pages'
+  using memory = mmapper.reserve(2 * mmapper.granularity)
+  memory.commit(0, mmapper.granularity)
+  try {
+    memory.move(0, mmapper.granularity, mmapper.granularity)
+    return works(name, 'without copying')
+  } catch (error) {
+    const { code = (error as Error).message, syscall } = error as { code?: string; syscall?: string }
+    return fails(name, `no (${syscall} failed with ${code}); commit, copy, decommit`)
+  }
 }
 
 /** An empty range shows what the kernel knows. */

@@ -16,6 +16,7 @@ import { hotPaths } from './hot_paths.js'
 import { images } from './images.js'
 import { mapping } from './mapping.js'
 import { CLOCK } from './measure.js'
+import { moving } from './moving.js'
 import { plot } from './plot.js'
 import { type Native, reads } from './reads.js'
 import type { Reservations } from './reserve.js'
@@ -86,6 +87,7 @@ const rows = [
   ...buffers(),
   ...images(),
   ...tracking(),
+  ...moving(),
   ...(await guests()),
 ]
 rmSync(binary, { force: true })

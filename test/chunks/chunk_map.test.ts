@@ -583,4 +583,55 @@ test('the protection of many chunks changes in few steps, whatever their pages w
   assert.is(map.protectionLimit(start, 3 * SLAB * p), limit)
 })
 
+test('chunks become what others are, and stay of their own kind; twice is once', () => {
+  const { map } = make(16)
+  const p = map.pagesInChunk
+  const source = { start: 10, limit: 14 }
+  map.prepare({ start: 0, limit: 100 })
+  map.set({ start: 10, limit: 14 }, MAPPED_RW, withAnnotation(0, 2))
+  map.set({ start: 12, limit: 13 }, withState(0, MAPPED, 1), withAdvice(withAnnotation(0, 3), DONT_DUMP))
+  map.setProtection(11 * p + 2, 11 * p + 5, 1)
+  map.set({ start: 50, limit: 60 }, withState(LENT, QUARANTINED, 0), withAnnotation(0, 1))
+  map.prepareCopy(source, 52)
+  for (let times = 0; times < 2; times++) {
+    map.copyTo(source, 52)
+    for (let page = 0; page < 4 * p; page++) {
+      const [from, to] = [10 * p + page, 52 * p + page]
+      assert.is(map.protectionOfPage(to), map.protectionOfPage(from), `${page}`)
+      assert.is(map.adviceOfPage(to), map.adviceOfPage(from), `${page}`)
+    }
+    for (let chunk = 0; chunk < 4; chunk++) {
+      assert.is(map.attributesAt(52 + chunk), map.attributesAt(10 + chunk))
+      assert.is(map.entryAt(52 + chunk) & (MAPPED | LENT), MAPPED | LENT)
+    }
+    assert.is(map.total(COUNT_MAPPED), 8)
+    assert.is(map.total(COUNT_QUARANTINED), 6)
+  }
+  assert.is(protOf(map.entryAt(53)), MIXED)
+  map.quarantine({ start: 11, limit: 12 }, 0)
+  assert.is(map.protectionOfPage(53 * p + 3), 1)
+})
+
+test('a chunk of which a dead thread has left no page table is copied as one that is not known', () => {
+  const { map } = make(16)
+  map.prepare({ start: 0, limit: 100 })
+  map.set({ start: 10, limit: 11 }, withState(0, MAPPED, MIXED), 0)
+  map.set({ start: 20, limit: 21 }, withState(0, QUARANTINED, 0), 0)
+  map.copyTo({ start: 10, limit: 11 }, 20)
+  assert.is(map.entryAt(20), withState(0, MAPPED, ANY))
+})
+
+test('a copy is refused where there are not page tables enough, before anything changes', () => {
+  const { layout, map } = make(16)
+  map.prepare({ start: 0, limit: 100 })
+  map.set({ start: 10, limit: 12 }, MAPPED_RW, 0)
+  map.set({ start: 20, limit: 22 }, withState(0, QUARANTINED, 0), 0)
+  for (const chunk of [10, 11]) map.setProtection(chunk * map.pagesInChunk, chunk * map.pagesInChunk + 1, 1)
+  layout.words[Word.UsedTables] = layout.tableCount - 1
+  const error = thrownBy(() => map.prepareCopy({ start: 10, limit: 12 }, 20)) as MmapperError
+  assert.is(error.code, 'ERR_MMAPPER_EXHAUSTED')
+  assert.match(error.message, 'Move fewer chunks at once')
+  map.prepareCopy({ start: 10, limit: 11 }, 20)
+})
+
 test.run()

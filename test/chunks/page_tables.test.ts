@@ -248,4 +248,15 @@ test('a table that is free is no chunk’s, also to whoever says that all are mi
   assert.equal([tables.find(1), tables.find(-1), tables.available], [0, 0, count - 1])
 })
 
+test('a table is copied to another chunk, and both go their own ways', () => {
+  const { tables, pages } = make(16)
+  const table = tables.take(7, 2)
+  tables.setProt(table, 3, 9, 4)
+  tables.copy(table, 8)
+  const copy = tables.find(8)
+  assert.equal(contentOf(tables, copy, pages), contentOf(tables, table, pages))
+  tables.setProt(copy, 0, pages, 1)
+  assert.is(tables.get(table, 3) & PAGE_PROT, 4)
+})
+
 test.run()

@@ -215,6 +215,14 @@ test('advice is given to the kernel', () => {
   assert.is(thrownBy(() => adopted.advise(0, BLOCK, 'Nothing' as never)).code, 'ERR_INVALID_ARG_VALUE')
 })
 
+test('nothing is moved within it', () => {
+  using mmapper = new ChunkStateMmapper()
+  using adopted = mmapper.adoptMemory(newMemory())
+  const { code, message } = thrownBy(() => adopted.move(0, WASM_PAGE, WASM_PAGE))
+  assert.is(code, 'ERR_MMAPPER_UNSUPPORTED')
+  assert.match(message, 'Copy instead')
+})
+
 test('committing is nothing, and no protection is taken', () => {
   using mmapper = new ChunkStateMmapper()
   using adopted = mmapper.adoptMemory(newMemory(), { annotation: MmapAnnotation.space('guest') })

@@ -158,6 +158,26 @@ export function conformanceSuite({ name, noun, make }: Kind): void {
     )
   })
 
+  test('content is moved to chunks that are reserved, and leaves reserved ones', () => {
+    withMemory((memory, mmapper) => {
+      memory.commit(0, 2 * CHUNK)
+      fill(memory, mmapper, 7, 0, 2 * CHUNK)
+      if (process.platform !== 'linux') {
+        assert.is(thrownBy(() => memory.move(0, 4 * CHUNK, 2 * CHUNK)).reason, 'unsupported')
+        return
+      }
+      memory.move(0, 4 * CHUNK, 2 * CHUNK)
+      assert.is(states(mmapper), 'Quarantined 4, Mapped 2, Quarantined 2')
+      assert.ok(isAll(bytesOf(memory, mmapper, 4 * CHUNK, 2 * CHUNK), 7))
+      memory.commit(0, CHUNK)
+      assert.ok(isAll(bytesOf(memory, mmapper, 0, CHUNK), 0))
+      assert.match(
+        thrownBy(() => memory.move(4 * CHUNK, 0, CHUNK)).message,
+        `offset 0 of the ${noun}: mapped`,
+      )
+    })
+  })
+
   test('decommitted chunks are reserved, and zero when committed again', () => {
     withMemory((memory, mmapper) => {
       memory.commit(0, 4 * CHUNK)

@@ -1,6 +1,13 @@
 import { test } from 'uvu'
 import * as assert from 'uvu/assert'
-import { checkElements, checkOffset, checkRange, checkSize, checkWhole } from '../../lib/managed/offsets.js'
+import {
+  checkApart,
+  checkElements,
+  checkOffset,
+  checkRange,
+  checkSize,
+  checkWhole,
+} from '../../lib/managed/offsets.js'
 import {
   assertRefusesRange,
   assertRefusesType,
@@ -76,6 +83,36 @@ test('elements lie at multiples of their size', () => {
     messageOf(() => checkSize(HEAP, HEAP.bytes - 16, 3, 'length', 8)),
     '"length" is out of range. It must be at most 2 from',
   )
+})
+
+test('an offset goes by the name that the caller has for it', () => {
+  assert.match(
+    messageOf(() => checkWhole(HEAP, 5, 4096, 4096, '', 'from')),
+    '"from"',
+  )
+  assert.match(
+    messageOf(() => checkWhole(HEAP, HEAP.bytes, 4096, 4096, '', 'to')),
+    '"to"',
+  )
+  assert.match(
+    messageOf(() => checkWhole(HEAP, 4097, 3 * 4096, 4096, '', 'to')),
+    'range inside is to 8192, bytes 8192',
+  )
+})
+
+test('two ranges touch, but do not overlap', () => {
+  for (const [from, to] of [
+    [0, 10],
+    [10, 0],
+    [5, 500],
+  ] as const)
+    checkApart(from, to, 10, 'to')
+  for (const [from, to] of [
+    [0, 9],
+    [9, 0],
+    [7, 7],
+  ] as const)
+    assertRefusesRange(() => checkApart(from, to, 10, 'to'), 'to')
 })
 
 test.run()

@@ -214,6 +214,14 @@ const METHODS = ofTarget(mmapper, [
     ],
   },
   {
+    name: 'move',
+    args: [
+      [WINDOW, CHUNK_START],
+      [WINDOW + 2 * CHUNK, CHUNK_START],
+      [PAGES, CHUNK_COUNT],
+    ],
+  },
+  {
     name: 'unmap',
     args: [
       [WINDOW, CHUNK_START],
@@ -302,6 +310,14 @@ const OFFSET_METHODS: readonly Omit<Method, 'target'>[] = [
     name: 'decommit',
     args: [
       [0, [...OFFSET, [1, RANGE], [4096, RANGE]]],
+      [CHUNK, [...LENGTH, [1, RANGE], [4096, RANGE]]],
+    ],
+  },
+  {
+    name: 'move',
+    args: [
+      [0, [...OFFSET, [1, RANGE], [4096, RANGE]]],
+      [2 * CHUNK, [...OFFSET, [1, RANGE], [4096, RANGE]]],
       [CHUNK, [...LENGTH, [1, RANGE], [4096, RANGE]]],
     ],
   },

@@ -62,9 +62,18 @@ test('every platform has the same fields', () => {
   for (const platform of PLATFORMS) assert.equal(Object.keys(platform).sort(), fields, platform.name)
 })
 
-test('every number is a non-negative 31-bit integer, but for a request with 32', () => {
-  for (const { name, advice, dontNeedZeroes, PR_SET_VMA, PAGEMAP_SCAN, ...fields } of PLATFORMS) {
-    assert.ok(PAGEMAP_SCAN === 0 || (PAGEMAP_SCAN > 0x7fff_ffff && PAGEMAP_SCAN < 2 ** 32), name)
+test('every number is a non-negative 31-bit integer, but for requests with 32', () => {
+  for (const {
+    name,
+    advice,
+    dontNeedZeroes,
+    PR_SET_VMA,
+    PAGEMAP_SCAN,
+    PROCMAP_QUERY,
+    ...fields
+  } of PLATFORMS) {
+    for (const request of [PAGEMAP_SCAN, PROCMAP_QUERY])
+      assert.ok(request === 0 || (request > 0x7fff_ffff && request < 2 ** 32), name)
     const numbers = { ...fields, ...advice, ...(PR_SET_VMA === undefined ? {} : { PR_SET_VMA }) }
     for (const [field, value] of Object.entries(numbers))
       assert.ok(Number.isInteger(value) && value >= 0 && value <= 0x7fff_ffff, `${name} ${field}`)
@@ -152,6 +161,7 @@ test('files in memory come with all that seals them, page maps with all that rea
     ],
     ['PAGEMAP_SCAN', 'LOG_PM_GUARD', 'LOG_PM_FILE', 'LOG_PM_SWAP', 'LOG_PM_PRESENT'],
     ['MREMAP_MAYMOVE', 'MREMAP_FIXED', 'MREMAP_DONTUNMAP'],
+    ['PAGEMAP_SCAN', 'PROCMAP_QUERY'],
     ['FALLOC_FL_KEEP_SIZE', 'FALLOC_FL_PUNCH_HOLE'],
     ['MADV_GUARD_INSTALL', 'MADV_GUARD_REMOVE', 'PAGE_IS_GUARD'],
   ] as const

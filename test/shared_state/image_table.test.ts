@@ -255,4 +255,32 @@ test('in a table without another entry, a split takes the free one', () => {
   assert.equal(told(table, 2), ['10-20:0', '30-40:0'])
 })
 
+test('what was loaded is told of another place too, with the content of its own', () => {
+  const table = makeTable()
+  table.add(range(10, 20, 0, 4096))
+  table.add({ ...range(20, 30), file: NO_FILE, prot: 1 })
+  table.add(range(112, 300, 1))
+  table.kept.replace(12, 14, [12, 14])
+  for (let times = 0; times < 2; times++) {
+    table.copy(8, 25, 108)
+    assert.equal(told(table), ['10-20:0', '20-30:-1', '110-120:0', '120-125:-1', '125-300:1'])
+    assert.is(table.over(110, 120)[0]!.delta, 4096 - 100 * 4096)
+    assert.equal(table.over(120, 125)[0], { start: 120, limit: 125, file: NO_FILE, delta: 0, prot: 1 })
+    assert.equal(table.kept.over(0, 1000), [
+      { start: 12, limit: 14 },
+      { start: 112, limit: 114 },
+    ])
+  }
+  table.copy(40, 40, 0)
+  assert.is(told(table).length, 5)
+})
+
+test('room can be asked for with so many ranges more', () => {
+  const table = makeTable()
+  assert.ok(table.hasRoomFor(MOST_IMAGE_RANGES - 8))
+  assert.not(table.hasRoomFor(MOST_IMAGE_RANGES - 7))
+  table.add(range(10, 20))
+  assert.not(table.hasRoomFor(MOST_IMAGE_RANGES - 8))
+})
+
 test.run()
