@@ -13,7 +13,7 @@ const FILES = `
 const LIB = new URL('../../lib/index.js', import.meta.url).href
 
 const inFiles = (script: string): unknown =>
-  resultOf(`${FILES}${script}\nprocess.exit(0)`, { shell: 'ulimit -n 100;' })
+  resultOf(`${FILES}${script}\nprocess.exit(0)`, { shell: 'ulimit -n 256;' })
 
 test('a thread keeps one, from its first mapper to the end of its last', () => {
   const result = inFiles(`

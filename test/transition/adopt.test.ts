@@ -99,23 +99,26 @@ function makeFailing(logGranularity = LOG_GRANULARITY) {
 
 /** CPU time of a decommit that fails over `guards` chunks with a guard page each, and of putting all back. */
 function failingDecommit(guards: number): number {
-  const { mapper, control } = makeFailing()
+  // As small as can be with two pages of the OS: all of them are committed.
+  const { mapper, control } = makeFailing(Math.max(16, 1 + Math.log2(PAGE)))
+  const bytes = mapper.granularity
+  const pages = (guards * bytes) / 4096
   try {
-    const start = mapper.quarantineAddressRangeAnywhere(guards * PAGES)
-    mapper.ensureMapped(start, guards * PAGES)
-    for (let n = 0; n < guards; n++) mapper.protect(start + n * CHUNK + PAGE, PAGES_PER_OS_PAGE, 'NoAccess')
+    const start = mapper.quarantineAddressRangeAnywhere(pages)
+    mapper.ensureMapped(start, pages)
+    for (let n = 0; n < guards; n++) mapper.protect(start + n * bytes + PAGE, PAGES_PER_OS_PAGE, 'NoAccess')
     let least = Number.POSITIVE_INFINITY
     for (let attempt = 0; attempt < 3; attempt++) {
       control.failing = 'all'
       const before = process.cpuUsage()
-      const error = thrownBy(() => mapper.decommit(start, guards * PAGES))
+      const error = thrownBy(() => mapper.decommit(start, pages))
       const { user, system } = process.cpuUsage(before)
       least = Math.min(least, user + system)
       control.failing = 'none'
       assert.instance(error, MmapError)
       assert.is((error as MmapError).partial, undefined)
     }
-    assert.is(mapper.stats().mappedBytes, guards * CHUNK)
+    assert.is(mapper.stats().mappedBytes, guards * bytes)
     assert.equal(mapper.audit(), [])
     return least
   } finally {
