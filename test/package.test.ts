@@ -11,7 +11,7 @@ import * as assert from 'uvu/assert'
 const root = resolve(import.meta.dirname, '../..')
 const require = createRequire(import.meta.url)
 /** With write tracking, guards and images; a sixth of it is declarations with their comments. */
-const MOST_BYTES = 106_000
+const MOST_BYTES = 107_500
 
 /** Uses what there is to use; ends with what it prints. */
 const USE = `
