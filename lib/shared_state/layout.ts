@@ -71,7 +71,7 @@ export * from './sizes.js'
 
 const MAGIC = 0x6d6d6170
 /** Raised whenever a part changes its place, size or meaning. */
-const LAYOUT_VERSION = 7
+const LAYOUT_VERSION = 8
 const LOG_BYTES_IN_PAGE = 12
 
 export interface LayoutOptions {

@@ -28,31 +28,22 @@
 import { MmapperError } from '../base/errors.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import { LENT, QUARANTINED, SOFT, STATE_MASK, stateName } from '../chunks/entry.js'
-import { KEPT_MAPPINGS, reserveMappings } from '../os/map_count.js'
 import * as Journal from '../shared_state/journal.js'
 import { lookUpUnknown } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { begin, end, transition } from '../transition/frame.js'
 import { settleHeaps } from '../transition/lent_ranges.js'
 import { closeUnused, prepareToClose } from '../transition/loaded.js'
+import { reserveRoom } from '../transition/map_room.js'
 import { checkOwn } from '../transition/pages.js'
 import { checkViews, refused, stateError } from '../transition/refusal.js'
 import { noteMoved, prepareNotes } from '../transition/tracked.js'
-import {
-  isRepairable,
-  moveBack,
-  moveForth,
-  type Refusal,
-  record,
-  releaseProbe,
-  settleInFlight,
-} from './move_pieces.js'
+import { releaseProbe } from './move_loaded.js'
+import { isRepairable, moveBack, moveForth, settleInFlight } from './move_pieces.js'
 import { finishSource, mark, Phase, settle } from './move_publish.js'
+import { type Refusal, record } from './move_record.js'
 
 const ACTION = 'move'
-
-/** What both ends add to the number of mappings: a part of each is split off. */
-const MAPPINGS = 6
 
 /** Moves whole chunks, all Mapped, to others, all Quarantined, that do not overlap them. */
 export function move(context: Context, source: ChunkRange, target: number): void {
@@ -126,14 +117,7 @@ function prepare(context: Context, source: ChunkRange, target: number): void {
       'Cannot move: memory is loaded from too many pieces already. Move fewer chunks at once, or decommit some',
     )
   }
-  if (!reserveMappings(MAPPINGS))
-    throw told(
-      context,
-      source,
-      { syscall: 'mremap', errno: -context.os.platform.ENOMEM },
-      undefined,
-      TOO_MANY,
-    )
+  reserveRoom(context, { action: ACTION, syscall: 'mremap', ...context.geometry.byteRange(source) })
 }
 
 const INSTEAD = 'Commit the target, copy, and decommit the source'
@@ -141,22 +125,12 @@ const UNSUPPORTED = {
   reason: 'unsupported',
   advice: `This system cannot move pages and keep their addresses reserved (Linux 5.7 can; pages that are loaded from files Linux 5.13). ${INSTEAD}`,
 } as const
-const TOO_MANY = {
-  reason: 'map-count',
-  advice: `Fewer than ${KEPT_MAPPINGS} more mappings, which the engine needs, are allowed (vm.max_map_count). Raise the limit. Or: ${INSTEAD}`,
-} as const
 
 /** The error of a refusal; `partial` is what was moved all the same. */
-function told(
-  context: Context,
-  source: ChunkRange,
-  { syscall, errno }: Refusal,
-  partial?: ByteRange,
-  known?: typeof TOO_MANY,
-): Error {
+function told(context: Context, source: ChunkRange, { syscall, errno }: Refusal, partial?: ByteRange): Error {
   const { ENOSYS, EINVAL, EOPNOTSUPP } = context.os.platform
   const isUnknown = ![ENOSYS, EINVAL, EOPNOTSUPP].includes(-errno) || syscall !== 'mremap'
-  const diagnosis = known ?? (isUnknown ? undefined : UNSUPPORTED)
+  const diagnosis = isUnknown ? undefined : UNSUPPORTED
   const range = context.geometry.byteRange(source)
   return refused(context, { action: ACTION, syscall, errno, ...range, partial, diagnosis })
 }

@@ -18,7 +18,8 @@ import * as Journal from '../shared_state/journal.js'
 import { adoptFromOs } from '../transition/adopt.js'
 import type { Context } from '../transition/context.js'
 import { restoreHints } from '../transition/restore.js'
-import { closePages, moveOf } from './move_pieces.js'
+import { closePages } from './move_pieces.js'
+import { moveOf } from './move_record.js'
 
 /** Of the journal: the target is written. */
 export const Phase = { Published: 1 } as const
