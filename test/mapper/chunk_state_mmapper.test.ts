@@ -659,6 +659,7 @@ test('a mapper that is disposed can be disposed again, and nothing else', () => 
     stateAt: () => mmapper.stateAt(WINDOW),
     decommit: () => mmapper.decommit(WINDOW, PAGES),
     unmap: () => mmapper.unmap(WINDOW, PAGES),
+    move: () => mmapper.move(WINDOW, WINDOW + CHUNK, PAGES),
     protect: () => mmapper.protect(WINDOW, PAGES_PER_OS_PAGE, MmapProtection.Read),
     advise: () => mmapper.advise(WINDOW, PAGES_PER_OS_PAGE, MemoryAdvice.DontNeed),
     view: () => mmapper.view(WINDOW, 1),
