@@ -52,13 +52,15 @@ export interface MmapErrorDetails {
   readonly annotation: string | undefined
   readonly reason: MmapErrorReason
   readonly advice: string
+  /** The call that would have been made was not: the mapper refused it. */
+  readonly by?: 'mapper' | undefined
   /** See `MmapError.partial`. */
   readonly partial?: ByteRange | undefined
   readonly cause?: unknown
 }
 
 /**
- * The OS (or the mapper's own `maxMappedBytes`) refused. Nothing has changed, unless `partial` is there.
+ * The OS refused, or the mapper did not ask it: for `maxMappedBytes`, or to leave the engine mappings. Nothing has changed, unless `partial` is there.
  */
 export class MmapError extends Error {
   /** The errno's name, e.g. `ENOMEM`. */
@@ -78,11 +80,10 @@ export class MmapError extends Error {
   declare readonly partial?: ByteRange
 
   constructor(details: MmapErrorDetails) {
-    const { action, code, syscall, address, bytes, annotation, reason, advice, partial } = details
+    const { action, code, syscall, address, bytes, annotation, reason, advice, by, partial } = details
     const where = details.subject ?? formatWhere(address, bytes)
     const name = annotation === undefined ? '' : ` for ${annotation}`
-    // The mapper's own limit is no failure of the system call that it kept from being made.
-    const failure = reason === 'mapper-limit' ? code : `${syscall} failed with ${code}`
+    const failure = by === 'mapper' ? code : `${syscall} failed with ${code}`
     const what = reason === 'unknown' ? failure : `${failure} (${reason})`
     const done =
       partial === undefined

@@ -15,6 +15,8 @@ export interface Diagnosis {
   readonly reason: MmapErrorReason
   /** What to do next. */
   readonly advice: string
+  /** Where the OS was not asked. */
+  readonly by?: 'mapper'
 }
 
 /** Threads and the engine map memory too: this close to the limit counts as reached. */

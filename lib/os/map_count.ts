@@ -16,13 +16,14 @@ const SHARES = 8
 const FIRST_SHARE = 64
 /** Of all that are allowed: with fewer, counting again costs less than to know what every call makes. */
 const FEW = 1 / 32
+/** How often nobody counts again, where counting has told that there is no room, or has told nothing. */
 const PAUSE = 256
 
 let share = FIRST_SHARE
 /** What this thread may make before it counts again; below 0 after calls that cannot be refused. */
 let left = FIRST_SHARE
 let areFew = true
-/** How often there is no need to count again, since there was no room a moment ago. */
+/** Of `PAUSE`, for whoever can do without. */
 let unasked = 0
 
 /** Whether the process had few mappings when they were counted last. */
@@ -57,7 +58,10 @@ function countAndReserve(count: number): boolean {
   const most = Number(readText('/proc/sys/vm/max_map_count') ?? DEFAULT_MOST)
   let used = 0
   const failure = visitMaps(() => used++)
-  if (failure !== '' || !(most > 0)) return true
+  if (failure !== '' || !(most > 0)) {
+    share = left = PAUSE
+    return true
+  }
   const free = most - KEPT_MAPPINGS - used
   share = Math.max(0, Math.floor(free / SHARES))
   left = Math.max(0, share - count)

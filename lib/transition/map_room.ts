@@ -61,7 +61,7 @@ export function growthOfPages({ map }: Context, startPage: number, limitPage: nu
   return side(left, first, after) + side(right, last, after) - within
 }
 
-/** Throws unless so many mappings may be made, and takes them off. */
+/** Throws unless so many mappings may be made, and takes them off. `syscall`: what would be asked next. */
 export function reserveRoom(
   context: Context,
   call: {
@@ -76,5 +76,5 @@ export function reserveRoom(
     `The process has fewer than ${KEPT_MAPPINGS} mappings left of those that vm.max_map_count allows, and its engine needs them. ` +
     'Use fewer different protections and names next to each other, unmap what is not needed, or raise the limit with sysctl.'
   const errno = -context.os.platform.ENOMEM
-  throw refused(context, { ...call, errno, diagnosis: { reason: 'map-count', advice } })
+  throw refused(context, { ...call, errno, diagnosis: { reason: 'map-count', advice, by: 'mapper' } })
 }

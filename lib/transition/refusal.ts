@@ -49,6 +49,7 @@ export function checkLimit(
     { action, syscall, errno: -ENOMEM, ...context.geometry.byteRange(range) },
     {
       reason: 'mapper-limit',
+      by: 'mapper',
       advice: `${formatBytes(wanted)} would be mapped in total, and maxMappedBytes is ${formatBytes(most)}. Decommit or unmap something first.`,
     },
   )
@@ -59,7 +60,7 @@ export function refused(context: Context, refusal: Refusal): MmapError {
   return error(refusal, refusal.diagnosis ?? diagnose(context.os.platform, refusal))
 }
 
-function error(refusal: Refusal, { reason, advice }: Diagnosis): MmapError {
+function error(refusal: Refusal, { reason, advice, by }: Diagnosis): MmapError {
   const { start, errno, align: _, isReservation: __, diagnosis: ___, ...rest } = refusal
   return new MmapError({
     ...rest,
@@ -69,6 +70,7 @@ function error(refusal: Refusal, { reason, advice }: Diagnosis): MmapError {
     annotation: refusal.annotation,
     reason,
     advice,
+    by,
   })
 }
 

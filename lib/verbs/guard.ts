@@ -135,6 +135,6 @@ function tooMany(context: Context, start: number, bytes: number): Error {
   const advice =
     `On this kernel each guard is a mapping of its own, and fewer than ${KEPT_MAPPINGS} more, which the engine needs, are ` +
     'allowed (vm.max_map_count). Guard larger ranges, end guards with unguard, raise the limit, or use Linux 6.16.'
-  const diagnosis = { reason: 'map-count', advice } as const
+  const diagnosis = { reason: 'map-count', advice, by: 'mapper' } as const
   return refused(context, { action: 'guard', syscall: 'mprotect', errno, start, bytes, diagnosis })
 }

@@ -26,6 +26,7 @@
  * protections of what should be inaccessible are not known.
  */
 import { MmapperError } from '../base/errors.js'
+import { NO_ACCESS, READ_WRITE } from '../base/protections.js'
 import type { ByteRange, ChunkRange } from '../base/range.js'
 import { LENT, QUARANTINED, SOFT, STATE_MASK, stateName } from '../chunks/entry.js'
 import * as Journal from '../shared_state/journal.js'
@@ -34,7 +35,7 @@ import type { Context } from '../transition/context.js'
 import { begin, end, transition } from '../transition/frame.js'
 import { settleHeaps } from '../transition/lent_ranges.js'
 import { closeUnused, prepareToClose } from '../transition/loaded.js'
-import { reserveRoom } from '../transition/map_room.js'
+import { growthOfRange, reserveRoom } from '../transition/map_room.js'
 import { checkOwn } from '../transition/pages.js'
 import { checkViews, refused, stateError } from '../transition/refusal.js'
 import { noteMoved, prepareNotes } from '../transition/tracked.js'
@@ -54,7 +55,7 @@ export function move(context: Context, source: ChunkRange, target: number): void
     throw told(context, source, { syscall: 'mremap', errno: -context.os.platform.ENOSYS })
   transition(context, () => {
     check(context, source, to)
-    prepare(context, source, target)
+    prepare(context, source, to)
     noteMoved(context, context.geometry.byteRange(source), context.geometry.startOf(to))
     record(context, source, target)
     begin(context, Journal.Move, source.start, source.limit)
@@ -107,9 +108,9 @@ function checkKind(context: Context, source: ChunkRange, target: ChunkRange): vo
 const KIND = LENT | SOFT
 
 /** Room in the chunk map, in the table of images and among the mappings. */
-function prepare(context: Context, source: ChunkRange, target: number): void {
+function prepare(context: Context, source: ChunkRange, to: ChunkRange): void {
   const { map, images } = context
-  map.prepareCopy(source, target)
+  map.prepareCopy(source, to.start)
   const [start, limit] = [source.start * map.pagesInChunk, source.limit * map.pagesInChunk]
   if (!images.isEmpty && !images.hasRoomFor(2 * images.over(start, limit).length)) {
     throw new MmapperError(
@@ -117,7 +118,8 @@ function prepare(context: Context, source: ChunkRange, target: number): void {
       'Cannot move: memory is loaded from too many pieces already. Move fewer chunks at once, or decommit some',
     )
   }
-  reserveRoom(context, { action: ACTION, syscall: 'mremap', ...context.geometry.byteRange(source) })
+  const growth = growthOfRange(context, source, NO_ACCESS) + growthOfRange(context, to, READ_WRITE)
+  reserveRoom(context, { action: ACTION, syscall: 'mremap', ...context.geometry.byteRange(source) }, growth)
 }
 
 const INSTEAD = 'Commit the target, copy, and decommit the source'

@@ -63,14 +63,17 @@ test('a mapper of a thread that lives keeps a memory, and one whose thread has d
   await new Promise(resolve => {
     worker.once('message', resolve)
   })
-  for (let round = 0; round < 2; round++) {
-    const { code, message } = thrownBy(() => mmapper.adoptMemory(shared))
-    assert.is(code, 'ERR_INVALID_ARG_VALUE')
-    assert.match(message, `adopted by another mapper, in worker ${threadId}.`)
+  try {
+    for (let round = 0; round < 2; round++) {
+      const { code, message } = thrownBy(() => mmapper.adoptMemory(shared))
+      assert.is(code, 'ERR_INVALID_ARG_VALUE')
+      assert.match(message, `adopted by another mapper, in worker ${threadId}.`)
+    }
+    assert.is(mmapper.stats().adoptedBytes, 0)
+    assert.is(marks().length, 1)
+  } finally {
+    await worker.terminate()
   }
-  assert.is(mmapper.stats().adoptedBytes, 0)
-  assert.is(marks().length, 1)
-  await worker.terminate()
   using adopted = mmapper.adoptMemory(shared)
   assert.is(adopted.bytes, 4 * 65536)
 })

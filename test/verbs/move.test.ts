@@ -16,8 +16,10 @@ import {
   ViewInUseError,
 } from '../../lib/index.js'
 import { PLATFORM } from '../../lib/os/libc.js'
+import * as Journal from '../../lib/shared_state/journal.js'
 import * as Word from '../../lib/shared_state/word.js'
 import { contextOf } from '../../lib/transition/context.js'
+import { breakOff } from '../support/broken_off.js'
 import { resultOf } from '../support/children.js'
 import { canDetach } from '../support/detaching.js'
 import { firstDifference, pattern } from '../support/images.js'
@@ -265,6 +267,68 @@ withKinds(
   },
   () => ({ ...libcSyscalls(), mremap: () => EINVAL }),
 )
+
+/** Whether a stranger could map something there. */
+function isFree(start: number, bytes: number): boolean {
+  const NOREPLACE = 0x100022
+  const { mmap, munmap } = libcSyscalls()
+  const found = mmap(start, bytes, 0, NOREPLACE, -1, 0)
+  if (found >= 0) munmap(found, bytes)
+  return found >= 0
+}
+
+/** A kernel that has taken away what lay at the target when it refuses, the second time that it is asked. */
+function lateRefusal(free: boolean[]): Syscalls {
+  const { munmap, mremap, ...rest } = libcSyscalls()
+  let calls = 0
+  let hole = 0
+  return {
+    ...rest,
+    munmap,
+    mremap: (from, bytes, newBytes, flags, to) => {
+      calls++
+      if (hole > 0) free.push(isFree(hole, bytes))
+      if (calls !== 2) return mremap(from, bytes, newBytes, flags, to)
+      munmap(to, bytes)
+      hole = to
+      return -12
+    },
+  }
+}
+
+const FREE: boolean[] = []
+
+withKinds(
+  'what a refused call has taken away at the target is reserved again before anything else is done',
+  (memory, mmapper) => {
+    memory.commit(0, 2 * CHUNK)
+    memory.protect(CHUNK, CHUNK, MmapProtection.Read)
+    assert.is(thrownBy(() => memory.move(0, 4 * CHUNK, 2 * CHUNK)).partial, undefined)
+    assert.equal(FREE.splice(0), [false])
+    assert.is(states(memory, mmapper), 'MMQQQQQQ')
+    assert.equal(mmapper.audit(), [])
+  },
+  () => lateRefusal(FREE),
+)
+
+withKinds('so it is when the thread died right after that call, and the rest is moved', (memory, mmapper) => {
+  const { mprotect, mremap, munmap } = libcSyscalls()
+  memory.commit(0, 2 * CHUNK)
+  fill(mmapper, memory, 0, pattern(2 * CHUNK, 1))
+  const [start, target] = [memory.start, memory.start + 4 * CHUNK]
+  mprotect(target, CHUNK, 3)
+  mremap(start, CHUNK, CHUNK, 7, target)
+  munmap(target + CHUNK, CHUNK)
+  breakOff(mmapper.handle.memory, {
+    ...{ Kind: Journal.Move, Start: start / CHUNK, Limit: start / CHUNK + 2, IsPlain: 1 },
+    ...{ Target: target / CHUNK, Phase: 0, HeldBase: -1, KeepFrom: 0, Outcome: -12 },
+    ...{ StartPage: start / PAGE + PAGES, LimitPage: start / PAGE + 2 * PAGES },
+  })
+  assert.is(mmapper.stats().mappedBytes, 2 * CHUNK)
+  assert.is(states(memory, mmapper), 'QQQQMMQQ')
+  holds(mmapper, memory, 4 * CHUNK, pattern(2 * CHUNK, 1))
+  assert.equal(mmapper.audit(), [])
+})
 
 /** Linux 5.7 to 5.12: pages of files are refused, when what lay at the target has gone. */
 function oldFiles(): Syscalls {
